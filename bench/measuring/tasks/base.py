@@ -310,10 +310,3 @@ def token_table(vocab_size: int, embed_dim: int) -> nn.Embedding:
     table = nn.Embedding(vocab_size, embed_dim)
     nn.init.normal_(table.weight, std=embed_dim**-0.5)
     return table
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("number", "one_of", "yes_or_no"):
-        mend = "annotate the setting instead, as `noise: Share = 0.1`; see docs/adding-a-task.md"
-        raise ImportError(f"bench.measuring.tasks.base has no {name} any more: {mend}.")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

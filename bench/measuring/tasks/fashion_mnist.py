@@ -21,8 +21,6 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 PREFIXES = {Split.TRAIN: "train", Split.TEST: "t10k"}
 _UNSIGNED_BYTES = 8
 _PIECE = 1 << 20
-MAX_UNPACKED = 1 << 30
-"""Largest number of bytes that are unpacked; the images of Fashion-MNIST are 47 million."""
 
 
 @register_task("fashion_mnist")
@@ -132,7 +130,7 @@ def _unpacked(path: Path) -> bytes:
     try:
         with gzip.open(path) as file:
             # As far as it goes, so that the byte is known.
-            while len(content) < MAX_UNPACKED and (piece := file.read1(_PIECE)):
+            while piece := file.read1(_PIECE):
                 content += piece
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(

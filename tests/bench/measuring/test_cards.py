@@ -5,7 +5,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from attentions import attention_class
 from bench.core.record import Record, Status
@@ -16,7 +15,6 @@ from bench.measuring.machine import environment
 from bench.measuring.measure.state import restore, snapshot
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
-from bench.measuring.tasks.draws import seeded
 from bench.measuring.worker.answer import answer
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.publishing.machine import describe_machine
@@ -76,13 +74,6 @@ def test_a_trial_takes_memory_energy_and_the_kernel_from_the_card(cards):
     assert found.sdpa_kernel == "flash"
 
 
-def test_a_call_that_fills_the_card_is_out_of_memory_and_no_error(cards):
-    cards(total_bytes=2**20, call_bytes=2**21)
-    outcome = answer({"job": "trial", "cell": CELL.to_dict()}, Channel())
-    assert outcome.status is Status.OUT_OF_MEMORY
-    assert outcome.reason == "cuda:0 out of memory"
-
-
 def test_rounds_have_the_cards_clock_and_its_readings(cards):
     kind = cards()
     answer({"job": "probe", "cell": CELL.to_dict()}, Channel())
@@ -139,13 +130,3 @@ def test_a_class_and_a_claim_are_all_that_a_new_kind_of_device_needs(
     assert record.result.reference_latency_s and record.result.energy_per_call_j == 2.0
     assert Record.from_json(record.to_json()) == record
     assert describe_machine(record).startswith("Fake 9000, ")
-
-
-def test_a_seeded_stretch_leaves_the_streams_of_the_card_as_they_were(cards):
-    kind = cards(stream=7)
-    card = door.device_named("cuda")
-    before = torch.get_rng_state()
-    with seeded(0, "inside", card):
-        kind.stream = 9
-        torch.randn(3)
-    assert kind.stream == 7 and torch.equal(torch.get_rng_state(), before)

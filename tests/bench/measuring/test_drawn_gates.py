@@ -62,23 +62,6 @@ def test_values_are_those_of_the_maps_that_training_begins_with(name):
 
 
 @every
-def test_each_token_has_its_own_and_each_is_a_share_or_the_logarithm_of_one(name):
-    for at, gate in draw(name).items():
-        share = gate.exp() if at.startswith("log_") else gate
-        assert bool(((share > 0) & (share < 1)).all()) and bool((share.std(dim=2) > 0).all())
-
-
-@every
-def test_the_same_seed_gives_the_same_values_and_another_one_others(name):
-    torch.manual_seed(1)
-    first = draw(name)
-    torch.manual_seed(2)
-    again, other = draw(name), draw(name, seed=2)
-    for at in first:
-        assert torch.equal(first[at], again[at]) and not torch.equal(first[at], other[at])
-
-
-@every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_new_values_lie_where_the_old_ones_lay_with_the_pace_of_each_head(name, dtype):
     of, drawn = gates(name, dtype=dtype), draw(name, dtype=dtype)

@@ -1,13 +1,10 @@
 """Cells that are tried again, the pauses between, and what is left after an early end."""
 
 import io
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
 from bench.core.store import read_records
 from bench.measuring import engine
@@ -60,13 +57,6 @@ def test_what_crashed_is_tried_again_after_growing_pauses():
     assert tried(9, retry=0) == ([last_crash], [])
 
 
-def test_a_pause_ends_when_somebody_asks_to_stop():
-    interrupt = Interrupt()
-    interrupt.is_asked = True
-    with pytest.raises(Interrupted):
-        interrupt.pause(60)
-
-
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
     """`measured(statuses, **settings)` of two cells; a status of None is a stop at that cell.
@@ -113,27 +103,6 @@ def test_a_cell_that_is_tried_again_is_one_of_those_done_and_each_try_is_stored(
     assert [record.status for record in done.new] == [wrong, crash] and done.left_out == []
     assert [record.status for record in read_records(out)] == [crash, wrong, crash]
     assert done.busy_s == 3.0
-
-
-def test_a_budget_takes_a_training_on_a_cpu_for_one_of_as_many_as_there_are_cores(monkeypatch):
-    monkeypatch.setattr(engine, "now_s", lambda: 10.0)
-    monkeypatch.setattr(engine, "affordable", lambda todo, cost, left_s: (*map(cost, todo), left_s))
-    training, here = made.task_cell("nala"), SimpleNamespace(num_cores=4)
-    cells = [made.kernel_cell("nala"), training, replace(training, device="cuda:0")]
-    todo = [engine.PlannedCell(cell=cell) for cell in cells]
-    expected = {cell.entry + cell.key: 8.0 for cell in cells}
-    assert engine._next(todo, 25.0, expected, 2.0, here) == (16.0, 4.0, 16.0, 15.0)
-    assert engine._next(todo, None, expected, 2.0, here) is todo
-    skipped = replace(todo[0], unsupported="no")
-    costs = [engine.expected_cost_s(p, read_sweep_config(BASE)) for p in (skipped, todo[0])]
-    assert costs[0] == 0.01 < costs[1]
-
-
-def test_examples_that_could_not_be_written_are_told_before_anything_is_trained(measured, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "examples").symlink_to(tmp_path)
-    with pytest.raises(ConfigError, match="examples leads out of"):
-        measured([], cells=[made.task_cell("nala")])
 
 
 def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):

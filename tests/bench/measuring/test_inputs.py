@@ -27,11 +27,6 @@ def test_padding_hides_the_last_keys_of_every_row_and_no_query():
     assert inputs.kept_queries(w, CPU).all() and make(padding=0.25)[3].ne(0).all()
 
 
-def test_padding_of_a_causal_form_is_behind_the_end_of_its_queries_too():
-    kept = inputs.kept_queries(shape(padding=0.25, causal=True), CPU)
-    assert kept[:, 0, :, 0].tolist() == [[True] * 6 + [False] * 2] * 3
-
-
 def test_ragged_rows_end_earlier_one_after_the_other_as_keys_and_as_queries():
     w = shape(ragged=0.5)
     assert inputs.key_mask(w, CPU).sum(-1).tolist() == [8, 6, 4]
@@ -70,9 +65,3 @@ def test_the_same_number_gives_the_same_values_whatever_the_strides(tensor):
     renew(tensor, 5, 2)
     renew(other, 5, 2)
     assert torch.equal(tensor, other) and not other.is_contiguous()
-
-
-def test_a_leaf_that_wants_a_gradient_and_a_narrow_dtype_are_renewed_alike():
-    leaf = torch.zeros(4, 4, dtype=torch.bfloat16, requires_grad=True)
-    renew(leaf, 1, 0)
-    assert bool(leaf.any()) and leaf.is_leaf and leaf.requires_grad

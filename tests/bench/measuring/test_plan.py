@@ -6,12 +6,10 @@ from attentions import Capabilities
 from bench.core.cli.command import CONF, read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.measuring.config import read_sweep_config
-from bench.measuring.device import KINDS, Device
-from bench.measuring.plan import plan, reference_cell, resolve_devices
+from bench.measuring.plan import left_out, plan, planned_shapes, reference_cell
 from bench.measuring.support import why_unsupported
 from tests.bench.core.test_cell import KERNEL, TASK
 from tests.bench.measuring.test_config import BASE
-from tests.fake_device import FakeDevice
 
 
 def planned(**changes):
@@ -117,27 +115,6 @@ def test_a_layer_that_does_not_fit_a_task_is_skipped_with_its_constructors_words
     assert mixed.unsupported.startswith("differential cannot be built: ")
 
 
-def test_a_dtype_that_the_device_does_not_compute_in_is_skipped_with_the_devices_words(monkeypatch):
-    def why_no_dtype(device, dtype):
-        return f"{device.name} does not compute in {dtype}." if dtype == "float16" else None
-
-    monkeypatch.setattr(Device, "why_no_dtype", why_no_dtype)
-    half, wide = planned(
-        attention={"linear": {"mechanism": "linear"}},
-        task={},
-        seq_len=64,
-        dtype=["float16", "float32"],
-    )
-    assert half.unsupported == "cpu does not compute in float16."
-    assert wide.unsupported is None
-
-
-def test_auto_is_every_device_that_is_present(monkeypatch):
-    monkeypatch.setitem(KINDS, "cuda", FakeDevice)
-    assert resolve_devices(("auto",)) == ("cpu", "cuda:0", "cuda:1")
-    assert resolve_devices(("cuda", "cuda:1", "cuda:0")) == ("cuda:0", "cuda:1")
-
-
 CAN = Capabilities()
 EVERYTHING = Capabilities(causal=True, cross=True, recurrent=True, masks=frozenset({"padding"}))
 
@@ -166,17 +143,10 @@ def test_each_missing_capability_has_its_sentence(capabilities, changes, word):
     assert why_unsupported(EVERYTHING, cell) is None
 
 
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        ("prefill", "prefill runs with causal=true"),
-        ("decode", "decode runs with causal=true"),
-        ("train_step", "train_step runs at scope layer"),
-    ],
-)
-def test_a_mode_that_does_not_fit_the_rest_of_a_cell_has_its_sentence(mode, words):
-    cell = replace(KERNEL, workload=replace(KERNEL.kernel, mode=mode))
-    assert words in why_unsupported(EVERYTHING, cell)
+def test_a_mode_that_does_not_fit_the_rest_of_a_cell_has_its_sentence():
+    for mode, needed in (("prefill", "with causal=true"), ("train_step", "at scope layer")):
+        cell = replace(KERNEL, workload=replace(KERNEL.kernel, mode=mode))
+        assert f"{mode} runs {needed}" in why_unsupported(EVERYTHING, cell)
 
 
 def test_devices_packages_and_tasks_are_looked_at_too():
@@ -219,14 +189,6 @@ def test_data_that_is_missing_is_a_reason_and_data_that_is_wrong_a_mistake(tmp_p
         ConfigError, match=r"task entry 'cifar10': .*data_batch_1\.bin is not there"
     ):
         cells(root=str(tmp_path))
-
-
-def test_a_reference_that_is_no_entry_becomes_one_and_softmax_does_not():
-    config = {"attention": {"linear": {"mechanism": "linear"}}, "task": {}, "seq_len": 64}
-    assert [p.cell.entry for p in planned(**config)] == ["linear"]
-    assert [p.cell.entry for p in planned(**config, reference="nala")] == ["linear", "nala"]
-    mapping = {"linear": "uniform", "nala": "none"}
-    assert [p.cell.entry for p in planned(**config, reference=mapping)] == ["linear", "uniform"]
 
 
 def test_a_reference_is_the_entry_as_it_was_set_and_never_compiled():
@@ -319,21 +281,29 @@ def test_filters_belong_to_the_cell_and_leave_those_without_them_alone():
     assert filtered.task.shared_settings != plain.task.shared_settings  # another table
 
 
-@pytest.mark.parametrize("changes", [{}, {"token_filter": "random", "token_keep": 0.5}])
-@pytest.mark.parametrize("row", [{"mechanism": "softmax"}, {"layers": ["softmax", "linear"]}])
-def test_a_plugins_task_that_cannot_be_built_is_left_to_its_training(changes, row):
-    task = {"own": {"task": "asserting_task"}}
-    changes = {"plugins": ["tests.misbehaving"]} | changes
-    (one,) = planned(attention={"own": row}, task=task, seq_len=[], **changes)
-    assert one.unsupported is None
+def axes(**changes):
+    return read_sweep_config(BASE | {"seq_len": 64, "batch_size": 4} | changes).axes
 
 
-def test_what_a_plugins_constructor_refuses_stands_beside_the_reasons_that_are_known(monkeypatch):
-    monkeypatch.setattr(
-        "bench.measuring.plan.refusals", lambda cells, jobs: {one.key: "too odd" for one in cells}
-    )
-    rows = {name: {"mechanism": name} for name in ("good", "nala_layer")}
-    changes = {"attention": rows, "plugins": ["tests.misbehaving"], "task": {}, "seq_len": 64}
-    good, layer = plan(read_sweep_config(BASE | changes), server=object())
-    assert good.unsupported == "too odd"
-    assert layer.unsupported.startswith("nala_layer owns its projections")
+def test_as_many_keys_as_queries_are_the_cell_without_key_len():
+    assert [w.key_len for w in planned_shapes(axes(key_len=[32, 64]))] == [32, None]
+    assert [w.key_len for w in planned_shapes(axes(key_len=[None, 64, 32]))] == [None, 32]
+
+
+def test_shapes_without_a_meaning_are_left_out_where_others_remain():
+    wanted = axes(mode=["forward", "prefill"], causal=True, padding=[0, 0.25], ragged=[0, 0.5])
+    found = [(w.mode, w.padding, w.ragged) for w in planned_shapes(wanted)]
+    assert found == [
+        ("forward", 0.0, 0.0),
+        ("prefill", 0.0, 0.0),
+        ("forward", 0.0, 0.5),
+        ("forward", 0.25, 0.0),
+    ]
+    assert sum(left_out(wanted).values()) == 2 * 2 * 2 - len(found)
+
+
+def test_a_sweep_whose_shapes_all_contradict_themselves_is_refused():
+    with pytest.raises(ConfigError, match=r"key_len needs causal=false.* Change one"):
+        planned_shapes(axes(key_len=32, causal=True))
+    with pytest.raises(ConfigError, match="batch_size is 1"):
+        planned_shapes(axes(ragged=0.5, batch_size=1))

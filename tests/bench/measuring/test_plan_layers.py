@@ -33,11 +33,6 @@ def test_each_layer_is_a_part_with_all_its_hyperparameters():
     assert Cell.from_dict(cell.to_dict()).key == cell.key
 
 
-def test_a_layer_can_be_an_entry_with_settings_of_its_own():
-    first, _ = cell_of(["deltanet_negative", "softmax"], num_layers=2).parts
-    assert (first.mechanism, first.hyperparameters["negative_eigenvalues"]) == ("deltanet", True)
-
-
 def test_the_model_of_a_hybrid_entry_is_that_of_as_many_softmax_layers():
     cell = cell_of(PATTERN)
     named = build_model(

@@ -34,12 +34,6 @@ def complaint(name):
     return str(error.value)
 
 
-def test_a_module_is_imported_once_and_may_register_what_it_likes(plugin):
-    plugin("plug_fine", "seen = []\n")
-    import_plugins(("plug_fine", "plug_fine"))
-    assert sys.modules["plug_fine"].seen == []
-
-
 def test_a_module_that_is_not_there_is_told_from_one_that_misses_another(plugin):
     path = plugin("plug_misses", "import torch\nimport plug_miss\n")
     for absent in ("no_such_plugin", "no_such_plugin.inside", "plug_misses.inside"):
@@ -65,35 +59,6 @@ def test_whatever_it_raises_is_told_with_the_line_of_the_plugin(plugin, text, er
     told = complaint("plug_broken")
     assert error in told
     assert told.endswith(f"Mend {path}, line {line}.")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "from attentions import Attention, Capabilities, register_attention\n\n"
-        "@register_attention('softmax', title='t', source='s', capabilities=Capabilities())\n"
-        "class Mine(Attention):\n    pass\n",
-        "from bench.measuring.tasks.base import Recipe, Task, register_task\n\n"
-        "@register_task('recall')\n"
-        "class Mine(Task):\n    default_recipe = Recipe()\n",
-    ],
-)
-def test_a_name_that_is_taken_points_to_the_plugin_and_not_into_the_registry(plugin, text):
-    path = plugin("plug_taken", text)
-    told = complaint("plug_taken")
-    assert "is taken by" in told
-    assert told.endswith(f"Mend {path}, line 3.")
-
-
-def test_a_file_beside_the_plugin_is_named_when_the_error_is_there(plugin):
-    plugin("plug_whole/__init__", "from . import part\n")
-    path = plugin("plug_whole/part", "x = 1\nx.no_such_attribute\n")
-    assert complaint("plug_whole").endswith(f"Mend {path}, line 2.")
-
-
-@pytest.mark.parametrize("name", ["", ".relative", "a b", "json.no_such_part"])
-def test_words_that_are_no_module_are_bad_input(name):
-    complaint(name)
 
 
 @pytest.mark.parametrize(

@@ -77,18 +77,9 @@ def test_quiet_rounds_are_kept_if_the_hypervisor_alone_disturbed_those_before(ti
 FAILED = replace(rounds(), outcome=Outcome(status=Status.CRASHED, reason="killed"))
 
 
-def test_noisy_rounds_are_kept_if_those_after_them_failed(timed):
-    _, speed = timed(noisy(0.9), FAILED)["a"]
-    assert speed.is_noisy and speed.latency_s[0] == 0.9
-
-
 def test_members_of_failed_rounds_are_timed_one_by_one(timed):
     records = timed(FAILED, noisy(0.1), FAILED)
     assert records["a"][1].latency_s[0] == 0.1 and records["b"][0].reason == "killed"
-
-
-def test_quiet_rounds_are_taken_once(timed):
-    assert timed(noisy(0.0))["a"][1].is_noisy is False
 
 
 def test_a_member_that_was_wrong_after_the_rounds_has_no_number_and_its_neighbour_keeps_its_own(
@@ -115,32 +106,6 @@ def test_how_a_member_was_timed_is_in_its_record(timed):
     assert (speed.calls_per_sample, speed.calls_per_set, speed.cpu_per_wall) == (10, 3, None)
     # Its trial took no wall time and 0.5 s of calls; the rounds of both members 4 s and 1 s.
     assert timed.costs_s == (4.0 / 2, 0.5 + 1.0 / 2)
-
-
-def test_a_reference_is_tried_once_unless_it_is_a_member_or_has_failed_as_one(timed, monkeypatch):
-    runner, tried = timed.runner, []
-    monkeypatch.setattr(runner, "_can_run", lambda cell: tried.append(cell.entry) or True)
-    softmax = reference_cell(TRIALS[0][0], runner._config)
-    assert runner._usable_references(TRIALS, set()) == {softmax.key: softmax}
-    assert tried == ["softmax"]
-    assert runner._usable_references(TRIALS, {softmax.key}) == {} and tried == ["softmax"]
-    ok = Outcome(status=Status.OK, result=TRIAL)
-    assert runner._usable_references([*TRIALS, (softmax, ok)], set()) == {softmax.key: softmax}
-    assert tried == ["softmax"]
-
-
-def test_a_reference_that_is_no_member_has_one_column_behind_them(timed, monkeypatch):
-    monkeypatch.setattr(
-        "bench.measuring.run.time_block",
-        lambda jobs, columns, references, *rest: ([one.entry for one in columns], references),
-    )
-    runner, members = timed.runner, [cell for cell, _ in TRIALS]
-    runner._stopping, runner._listener.say = None, print
-    softmax = reference_cell(members[0], runner._config)
-    usable = {softmax.key: softmax}
-    assert runner._do_rounds(members, usable, 7) == (["a", "b", "softmax"], [2, 2, None])
-    assert runner._do_rounds([*members, softmax], usable, 7) == (["a", "b", "softmax"], [2, 2, 2])
-    assert runner._do_rounds(members, {}, 7) == (["a", "b"], [None, None])
 
 
 def test_a_stop_in_the_rounds_leaves_noisy_ones_as_they_are_and_ends_the_block(timed):

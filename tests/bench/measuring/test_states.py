@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from bench.measuring import states
 from bench.measuring.states import bytes_after
 
 MANY = 2**30
@@ -20,9 +19,3 @@ def test_a_state_after_more_tokens_than_can_be_stepped_over_is_extrapolated(name
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=MANY, causal=True)
     found = bytes_after(lambda: build_attention(name, geometry), MANY, dtype=torch.float32)
     assert found == expected
-
-
-def test_a_state_that_grows_with_each_token_is_extrapolated_from_two_lengths(monkeypatch):
-    monkeypatch.setattr(states, "_bytes_after", lambda build, num_tokens, *of: 100 + 8 * num_tokens)
-    for num_tokens in (10, 6144, 10_000):
-        assert bytes_after(None, num_tokens, dtype=torch.float32) == 100 + 8 * num_tokens

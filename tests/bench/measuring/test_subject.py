@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.measuring.oracle.checking import check
 from bench.measuring.subject import Subject
 from tests.bench.core.test_cell import KERNEL
 
@@ -13,13 +12,6 @@ def cell(mechanism="linear", **changes):
     sizes = {"seq_len": 12, "num_heads": 2, "head_dim": 8}
     workload = replace(KERNEL.kernel, **(sizes | changes))
     return replace(KERNEL, mechanism=mechanism, hyperparameters={}, workload=workload)
-
-
-def test_forward_makes_no_graph():
-    out = Subject(cell()).call()
-    assert out.shape == (1, 2, 12, 8) and not out.requires_grad
-    modes = ("forward", "forward_backward")
-    assert [Subject(cell(mode=mode)).module.training for mode in modes] == [False, True]
 
 
 @pytest.mark.parametrize("mode", ["forward", "decode"])
@@ -80,12 +72,6 @@ def test_the_bytes_of_a_state_do_not_grow_with_the_context_of_a_recurrent_form()
     assert subject.state_bytes() == (6 + 2) * 4, "as a whole and once, however it is nested"
 
 
-@pytest.mark.parametrize("mode", ["backward", "prefill", "decode", "forward_backward"])
-def test_every_mode_is_checked_against_the_oracle(mode):
-    errors = check(Subject(cell(mode=mode, causal=mode in ("prefill", "decode"))))
-    assert 0 < errors.rms_error < 1e-4
-
-
 def test_calls_rotate_over_inputs_within_a_bound_of_memory():
     subject = Subject(cell())
     assert torch.equal(subject.call(), subject.call())
@@ -96,13 +82,6 @@ def test_calls_rotate_over_inputs_within_a_bound_of_memory():
         large = Subject(cell(seq_len=seq_len, num_heads=4, head_dim=64))
         large.rotate()
         assert len(large.sets) == count
-
-
-def test_the_same_cell_has_the_same_inputs_and_weights_everywhere():
-    torch.manual_seed(1)
-    first = Subject(cell(scope="layer")).call()
-    torch.manual_seed(2)
-    assert torch.equal(first, Subject(cell(scope="layer")).call())
 
 
 @pytest.mark.slow
@@ -207,24 +186,6 @@ def test_a_core_that_takes_gates_is_called_with_them(name):
 
 
 @gated
-def test_queries_keys_and_values_are_those_of_a_core_without_gates(name):
-    plain, tensors = Subject(cell("linear", causal=True)).sets[0], gated_subject(name).sets[0]
-    same = zip(plain, (*tensors[:3], tensors[-1]), strict=True)
-    assert all(torch.equal(one, other) for one, other in same)
-
-
-@gated
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_gates_have_the_cells_dtype_and_each_input_set_its_own(name, dtype):
-    subject = gated_subject(name, dtype=dtype)
-    subject.rotate()
-    first, second = (subject.arguments(tensors)[1] for tensors in subject.sets[:2])
-    for gate in first:
-        assert first[gate].dtype == getattr(torch, dtype) and first[gate].is_contiguous()
-        assert not torch.equal(first[gate], second[gate])
-
-
-@gated
 def test_prefill_and_decode_take_the_gates_of_their_tokens(name):
     whole = gated_subject(name).call()
     prefill, _ = gated_subject(name, mode="prefill").call()
@@ -232,35 +193,6 @@ def test_prefill_and_decode_take_the_gates_of_their_tokens(name):
     assert torch.allclose(prefill, whole, atol=1e-5)
     for _ in range(2):  # the first call is checked, and later ones are not
         assert torch.allclose(decode.call()[0], whole[..., -1:, :], atol=1e-5)
-
-
-@gated
-def test_a_new_round_has_new_gates_and_the_same_values_otherwise_as_every_core(name):
-    one, other = rotated(mechanism=name, causal=True), rotated(mechanism="linear", causal=True)
-    before = values(one)
-    for subject in (one, other):
-        subject.renew(7, 1000)
-    for old, new, plain in zip(before, values(one), values(other), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(new[:3], plain[:3], strict=True))
-        for a, b in zip(old[3:-1], new[3:-1], strict=True):
-            assert not torch.equal(a, b)
-    one, other = (
-        rotated(mechanism=each, causal=True, mode="forward_backward") for each in (name, "linear")
-    )
-    for subject in (one, other):
-        subject.renew(7, 1000)
-    assert torch.equal(one.sets[0][-1], other.sets[0][-1])
-
-
-@gated
-def test_a_new_last_token_has_a_new_gate_and_leaves_those_before_it(name):
-    subject = rotated(mechanism=name, causal=True, mode="decode")
-    subject.call()
-    before = values(subject)[2][3:-1]
-    subject.renew(3, 1, whole=False)
-    for old, new in zip(before, values(subject)[2][3:-1], strict=True):
-        assert torch.equal(old[:, :, :-1], new[:, :, :-1])
-        assert not torch.equal(old[:, :, -1:], new[:, :, -1:])
 
 
 def test_a_gate_has_the_strides_that_its_core_wants(monkeypatch):
@@ -274,13 +206,3 @@ def test_another_tree_gets_the_very_tensors_and_the_gates_of_the_first():
     other = Subject(cell("gated_deltanet", causal=True), like=base)
     assert other.sets is base.sets and other.gates.names == ("beta",)
     assert other.call().shape == base.call().shape
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["forward", "decode"])
-def test_compiled_calls_take_gates_too(mode):
-    compiled = gated_subject("gated_deltanet", mode=mode, compile="inductor")
-    found, wanted = compiled.call(), compiled.eager_call()
-    if mode == "decode":
-        found, wanted = found[0], wanted[0]
-    assert torch.allclose(found, wanted, atol=1e-5)

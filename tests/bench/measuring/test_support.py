@@ -1,4 +1,3 @@
-from dataclasses import replace
 from importlib.machinery import PathFinder
 
 import pytest
@@ -6,7 +5,7 @@ import pytest
 from bench.core.cell import ORIGINAL
 from bench.core.cli.errors import ConfigError
 from bench.measuring.config import read_sweep_config
-from bench.measuring.plan import plan, reference_cell
+from bench.measuring.plan import plan
 from bench.measuring.support import check_models, why_no_model, why_unbuildable
 from tests.bench.measuring.models.cells import FACTORY, cell, own
 from tests.bench.measuring.test_config import BASE
@@ -27,22 +26,10 @@ def test_each_model_is_planned_as_it_is_and_with_each_entry_at_each_size():
     assert all(c.is_model and c.model.scope == "model" for c in cells)
 
 
-def test_the_yardstick_is_the_same_model_with_softmax():
-    reference = reference_cell(cell("linear"))
-    assert reference.mechanism == "softmax" and reference.model == cell().model
-    assert reference.block == cell().block
-
-
 def test_a_mechanism_that_cannot_stand_in_a_model_is_skipped_with_its_reason():
     reasons = {p.cell.entry: p.unsupported for p in planned()}
     assert reasons[ORIGINAL] is None and reasons["linear"] is None
     assert reasons["gla"] == "gla is causal only; images are seen whole."
-
-
-def test_an_image_size_that_does_not_fit_is_skipped_with_its_reason():
-    reasons = [p.unsupported for p in planned(model="nalaformer_xt", image_size=[96, 100])]
-    assert reasons[:2] == [None, None]
-    assert all("multiple of 32" in reason for reason in reasons[3:5])
 
 
 @pytest.mark.parametrize("mode", ["prefill", "decode"])
@@ -95,21 +82,6 @@ def test_a_mistaken_model_stops_before_anything_is_measured(model, words):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("def build(width): ...", "missing a required argument: 'width'"),
-        ("def build(image_size): raise SystemExit('usage: train.py')", "usage: train.py"),
-        ("def build(:", "SyntaxError"),
-    ],
-)
-def test_a_factory_that_cannot_be_called_is_the_users_to_mend(tmp_path, text, words):
-    file = tmp_path / "odd.py"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=words):
-        check_models([f"{file}:build"], [32])
-
-
 def test_a_model_without_a_learned_parameter_has_no_backward(tmp_path):
     file = tmp_path / "frozen.py"
     file.write_text(
@@ -120,43 +92,3 @@ def test_a_model_without_a_learned_parameter_has_no_backward(tmp_path):
     assert why_unbuildable(cell(model=f"{file}:build")) is None
     reason = why_unbuildable(cell(model=f"{file}:build", mode="forward_backward"))
     assert "no parameter that learns; mode=forward" in reason
-
-
-def test_a_changed_file_of_the_users_makes_the_number_stale(tmp_path):
-    from bench.measuring.machine.environment import model_source
-
-    texts = {"a.py": "x = 1\n", "b.py": "x = 2\n", "c.py": "x = 1\n"}
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text)
-    a, b, c = (model_source(f"{tmp_path / name}:build") for name in texts)
-    assert a == c != b
-    assert model_source("nalaformer_xt") != model_source("pvt_tiny")
-
-
-def test_a_models_cell_survives_its_json_form_and_each_field_makes_another_key():
-    from bench.core.cell import Cell
-
-    one = cell("linear")
-    assert Cell.from_dict(one.to_dict()) == one
-    assert one.to_dict()["kind"] == "model" and one.to_dict()["scope"] == "model"
-    changes = {
-        "model": "nalaformer_t",
-        "image_size": 64,
-        "batch_size": 3,
-        "dtype": "float64",
-        "mode": "backward",
-        "cache": "cold",
-        "compile": "inductor",
-    }
-    others = [replace(one, workload=replace(one.model, **{k: v})) for k, v in changes.items()]
-    keys = {c.key for c in [one, *others, cell(), replace(one, num_threads=2)]}
-    assert len(keys) == len(others) + 3
-
-
-@pytest.mark.parametrize("is_import", [False, True])
-def test_a_factory_that_ends_the_process_is_refused_in_words(tmp_path, is_import):
-    place = "raise SystemExit(3)\n" if is_import else ""
-    file = tmp_path / "factory.py"
-    file.write_text(f"{place}def build(**_):\n    raise SystemExit(3)\n")
-    with pytest.raises(ConfigError, match=r"ended the program \(SystemExit: 3\)"):
-        check_models([f"{file}:build"], [32])

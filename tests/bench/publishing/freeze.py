@@ -1,7 +1,8 @@
-"""`python -m tests.bench.publishing.freeze [store]`: write the frozen pages again, from the store.
+"""`python -m tests.bench.publishing.freeze [folder]`: write the frozen pages again, from the store.
 
-It says which pages changed and how; the commit that it is run for says so too, and why. With
-`store` the store that all is made from is made again first, which changes everything at once.
+It says which pages changed and how; the commit that it is run for says so too, and why. The store
+has one of everything that a page can show. With a folder, the files there replace it: unpack it
+with `unpacked_store`, change it and name it here.
 """
 
 import difflib
@@ -13,7 +14,6 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from tests.bench.publishing.made import write_store
 from tests.bench.publishing.outputs import outputs
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -95,15 +95,12 @@ def write(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def main(words: list[str]) -> int:
     """Write what is frozen again; returns the exit code."""
-    if words not in ([], ["store"]):
+    if len(words) > 1:
         print(__doc__)
         return 2
-    if words:
-        with tempfile.TemporaryDirectory() as folder:
-            write_store(Path(folder))
-            files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
-            named = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-            write(STORE, named)
+    for folder in words:
+        files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        write(STORE, {path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
     with tempfile.TemporaryDirectory() as folder:
         made = outputs(unpacked_store(Path(folder)))
     told = differences(stored(PAGES), made)

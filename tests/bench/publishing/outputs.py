@@ -35,7 +35,9 @@ from bench.publishing.sinks.vega import PARETO, SCALING, specification
 from bench.publishing.sinks.view import view_of
 from bench.publishing.terminal import print_leaderboard, print_versus
 from bench.studies.diagnostics.study import write_found
-from tests.bench.publishing.timed import PLUGIN
+
+PLUGIN = "frozen_plugin"
+"""The store's only mechanism with a description."""
 
 METRICS = (
     *("latency_s", "latency_p05_s", "speedup_over"),

@@ -15,12 +15,6 @@ def at(record, started_at, total_s, sweep=made.SWEEP):
     return replace(record, started_at=started_at, cost_s={"total": total_s}, sweep=sweep)
 
 
-def with_pairs(num_pairs):
-    label = f"recall num_pairs={num_pairs}"
-    of_task = {"label": label, "settings": {"num_pairs": num_pairs}}
-    return [made.with_work(r, **of_task) for r in made.task_records(["softmax", "none"])]
-
-
 def stored(folder, records):
     made.stored(folder, *records, name="sweep")
     return folder
@@ -39,13 +33,6 @@ def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep():
     assert "3 trainings in 1 min 40 s of wall time" in page
     exported = [replace(r, environment=r.environment | {"commit": None}) for r in records]
     assert ", commit unknown, 2031" in markdown(accuracy_page(exported, COMMAND))
-
-
-def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names():
-    records = [*with_pairs(4), *with_pairs(16)]
-    order = ["recall num_pairs=16", "recall"]
-    page = markdown(accuracy_page(chosen(records, order), COMMAND, order=order))
-    assert page.index("## recall num_pairs=16 ") < page.index("## recall num_pairs=4 ")
 
 
 def test_a_page_has_the_tasks_asked_for_and_no_timings():
@@ -74,11 +61,6 @@ def test_a_misspelt_task_or_an_empty_folder_is_refused(tmp_path, exits):
     assert not (tmp_path / "a.md").exists()
 
 
-def test_a_folder_without_training_runs_is_refused(tmp_path):
-    folder = stored(tmp_path / "runs", made.block_records(["softmax"]))
-    assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 2
-
-
 def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path):
     trained, timed = made.task_records(["nala"]), made.block_records(["softmax", "nala"])
     folder = stored(tmp_path / "runs", [*trained, *timed])
@@ -90,15 +72,3 @@ def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path):
     assert "| 1 " in table and "speed-up over softmax" in table
     assert main([str(folder), str(tmp_path / "a.md"), COMMAND, "recall"]) == 0
     assert "Speed and state" not in (tmp_path / "a.md").read_text()
-
-
-def test_a_sparse_row_says_how_many_pairs_it_kept():
-    records = made.task_records(["nala", "softmax"])
-    sparse = [
-        replace(record, result=replace(record.result, kept_share=0.25))
-        if record.cell.entry == "nala"
-        else record
-        for record in records
-    ]
-    assert "pairs kept (%)" in markdown(accuracy_page(sparse, COMMAND))
-    assert "pairs kept (%)" not in markdown(accuracy_page(records, COMMAND))

@@ -3,8 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Status
-from bench.publishing import conclusions
 from bench.publishing.conclusions import headline, sentences, task_headline
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
@@ -89,39 +87,6 @@ def test_a_sentence_says_the_direction_and_that_all_was_timed_in_one_process():
     assert "forward, in 1 or 6 processes: " in said(mixed)[0]
 
 
-def test_a_noisy_row_is_in_no_order_and_is_said_to_be_noisy():
-    records = [
-        made.changed(r, is_noisy=r.cell.kernel.seq_len == 4096 and r.cell.entry != "nala")
-        for r in sweep(*ENTRIES)
-    ]
-    first, last = said(records)
-    assert first.startswith("At 1,024 tokens"), "two rows or more have a rank there"
-    assert last == "Not ranked in 1 of 3 tables (noisy): linear and softmax."
-    (alone,) = said([made.changed(r, is_noisy=True) for r in records])
-    assert alone == "Not ranked (noisy): linear, nala and softmax."
-
-
-def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many():
-    records = sweep("softmax", lengths=(64,))
-    twins = [f"twin_{letter}" for letter in "abcdef"]
-    records += [replace(records[0], cell=made.kernel_cell(name, seq_len=64)) for name in twins]
-    assert "up to" not in sentences(build_leaderboard(records))[0], "the reference is among them"
-    [said] = headlines(records)
-    assert re.fullmatch(
-        r"Bidirectional, one process: \w+, \w+, \w+ and 4 more are fastest at 64 tokens; "
-        r"they cannot be told apart\.",
-        said,
-    )
-
-
-def test_headlines_are_short_and_without_brackets():
-    everything = headlines([*made.sweep_records(), *sweep(*ENTRIES, causal=True)])
-    assert len(everything) > 4
-    for said in everything:
-        assert 0 < len(said.split()) <= conclusions.MAX_WORDS
-        assert not set("()[]") & set(said)
-
-
 @pytest.mark.parametrize(("length", "first"), [(4096, "linear"), (64, "softmax")])
 def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart(length, first):
     records = sweep("softmax", "nala", "linear", lengths=(length,))
@@ -134,31 +99,6 @@ def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart(length, first
     (short,) = headlines(records)
     assert f"{first} is fastest" in sentence and f"{first} is fastest" in short
     assert "second" not in sentence + short and "nala" not in sentence + short
-
-
-def test_a_control_is_not_said_to_be_unranked_and_an_accelerator_is_named():
-    records = [*scored("softmax", [0.9] * 3), *scored("nala", [0.9] * 3)]
-    leaky = scored("none", [0.03] * 3, causal=True, leaks_future=True)
-    (sentence,) = said([*records, *leaky])
-    assert "none" not in sentence and sentence.endswith("with 90.0 %; they cannot be told apart.")
-    (timed,) = said(sweep("softmax", "nala", lengths=(1024,), device="cuda:0"))
-    assert timed.startswith("At 1,024 tokens on cuda:0, ")
-
-
-def test_too_few_rounds_say_nothing():
-    assert said(sweep("softmax", "nala", num_rounds=5)) == ()
-
-
-def test_a_lone_row_is_no_order():
-    assert said(sweep("softmax")) == ()
-
-
-def test_what_broke_is_in_no_sentence():
-    cell = made.kernel_cell("linear", seq_len=4096)
-    broken = made.failed_record(cell, Status.INCORRECT, "The output differs by 0.3.")
-    lost = made.failed_record(made.task_cell("nala"), Status.DIVERGED, "The loss was nan.")
-    (sentence,) = said([*sweep("softmax", "nala"), broken, lost])
-    assert "linear" not in sentence
 
 
 def scored(entry, accuracies, **changes):
@@ -175,30 +115,3 @@ def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart():
     (sentence,) = said(records)
     assert sentence.endswith("softmax is best (98.7 %).")
     assert headlines(records) == ["softmax is best on recall with 98.7 %."]
-
-
-def test_the_span_of_the_best_rows_is_theirs_and_not_that_of_all():
-    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.98, 0.99, 0.97])
-    (sentence,) = said(records + scored("linear", [0.31, 0.3, 0.3]))
-    assert "softmax and nala are best with 98.7 % to 98.0 %; they" in sentence
-
-
-def test_seeds_that_split_are_said_by_their_median_as_in_the_tables():
-    (sentence,) = said(scored("softmax", [0.99, 0.98, 0.3, 0.98, 0.98]) + scored("nala", [0.9] * 5))
-    assert "a median of 98.0 %" in sentence
-    assert "84.6" not in sentence
-
-
-def test_the_order_of_records_does_not_matter():
-    records = made.sweep_records()
-    assert said(records[::-1]) == said(records)
-
-
-def test_settings_beyond_the_most_are_counted():
-    records = []
-    for heads in range(1, conclusions.MAX_WRITTEN + 1):
-        records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads)
-    assert len(said(records)) == conclusions.MAX_WRITTEN
-    records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads + 1)
-    assert len(said(records)) == 8 + 1
-    assert said(records)[-1] == "5 more settings in the tables."

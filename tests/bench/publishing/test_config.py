@@ -41,12 +41,6 @@ def test_plain_values_become_a_frozen_config_and_keys_of_others_are_left_alone()
     )
 
 
-def test_one_name_counts_as_a_list_of_one():
-    wandb = GIVEN["wandb"] | {"tags": "nightly"}
-    read = read_publish_config(GIVEN | {"columns": "flops", "wandb": wandb})
-    assert (read.columns, read.wandb.tags) == (("flops",), ("nightly",))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

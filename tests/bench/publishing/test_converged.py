@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 
-from bench.publishing.accuracy import accuracy_page
 from bench.publishing.converged import (
     by_steps,
     converged_section,
     doublings,
     with_under_trained,
 )
-from bench.publishing.document import markdown
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
@@ -74,24 +72,6 @@ def _with_seed(record, seed):
     return replace(record, cell=replace(record.cell, workload=work))
 
 
-def test_steps_of_another_training_version_or_thread_count_are_no_doubling():
-    short, longer = runs("softmax", 100, [0.9] * 3), runs("softmax", 200, [0.9] * 3)
-    for long in (
-        [replace(r, training_version=2) for r in longer],
-        [replace(r, cell=replace(r.cell, num_threads=2)) for r in longer],
-        [made.with_work(r, dtype="bfloat16") for r in longer],
-    ):
-        found = by_steps(build_leaderboard([*short, *long]).tasks)
-        assert sorted([*tasks] for tasks in found.values()) == [[100], [200]]
-
-
-def test_a_doubling_whose_seeds_are_not_all_there_is_not_judged():
-    begun = runs("softmax", 800, [0.99])
-    (tasks,) = by_steps(build_leaderboard([*RISING, *begun], ("none",)).tasks).values()
-    found = {row.entry: row for row in doublings(tasks)}
-    assert found["softmax"].steps == (100, 200, 400)
-
-
 def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
     tasks = tasks_by_steps()
     marked = with_under_trained(tasks[100], 100, doublings(tasks))
@@ -128,19 +108,3 @@ def test_of_bits_the_fewer_are_better_and_a_doubling_that_takes_some_off_is_a_ga
     assert change[0] == "change by the last doubling (bits per byte)"
     assert change[1:] == ("+0.004", "+0.004", "-0.200") and means[3] == "100: 2.50, 200: 2.30"
     assert "by less than 0.01 bits per byte" in section.notes[0]
-
-
-def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():
-    page = markdown(accuracy_page(RISING, "attnbench rates converge=true"))
-    assert "within 100 steps" in page and "within 200 steps" not in page
-    assert "at convergence" in page
-    within = [line for line in page.split("at convergence")[0].splitlines() if line[:1] == "|"]
-    assert sum("under-trained" in line for line in within) == 2
-    rows = [line for line in page.split("at convergence")[1].splitlines() if line.startswith("|")]
-    words = {
-        cells[2]: cells for line in rows if len(cells := [c.strip() for c in line.split("|")]) > 8
-    }
-    assert [*words][-3:] == ["softmax", "linear", "nala"]
-    assert words["softmax"][1] and words["linear"][1] and not words["nala"][1]
-    assert words["softmax"][6] == "400" and words["softmax"][7] == "+0.5"
-    assert "Not converged, so not ranked: nala." in page

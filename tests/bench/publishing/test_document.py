@@ -8,21 +8,16 @@ from rich.console import Console
 
 from bench.core.cli.errors import ConfigError
 from bench.publishing.document import (
-    Bullets,
-    Chart,
     Column,
-    Command,
     Document,
     Estimate,
     Heading,
-    Prose,
     Table,
     Text,
     csv_cell,
     csv_text,
     latex,
     markdown,
-    markdown_table,
     text_table,
     words,
     write,
@@ -45,58 +40,10 @@ TABLE = Table(
 DOCUMENT = Document(
     "Title",
     [
-        Command("python -m bench.example"),
-        Text(["one *line*", "_a_ & a_b &lt;&#42;"], notes=["said before"]),
         Heading("Part"),
         TABLE,
-        Bullets(["first", "second"]),
-        Chart(name="lines", title="Lines", spec={}, path="page/lines.svg"),
-        Heading("How to read this"),
-        Prose("Some **prose**."),
     ],
 )
-
-
-def test_markdown_has_every_block_and_shows_markup_of_others_as_it_is():
-    assert (
-        markdown(DOCUMENT)
-        == r"""# Title
-
-    python -m bench.example
-
-one \*line\*  
-\_a\_ & a_b \&lt;\&#42;  
-said before
-
-## Part
-
-**Scores**
-
-| attention | accuracy % ↑ |                 latency ms ↓ | seeds |
-| --------- | -----------: | ---------------------------: | ----: |
-| a\|b      |         50.0 | 250.000 (100.000 to 400.000) | 2,000 |
-| none      |              |                      500.000 |       |
-
-- first
-- second
-
-![Lines](page/lines.svg)
-
-## How to read this
-
-Some **prose**.
-"""
-    )
-
-
-def test_cells_that_are_markdown_stay_so_and_only_bars_are_escaped():
-    plain = markdown_table(("a", ""), [("`x|y`", "1"), (r"\|b\|", "")], "lr")
-    assert plain.splitlines() == ["| a |  |", "|---|--:|", r"| `x\|y` | 1 |", r"| \|b\| |  |"]
-    assert markdown_table(("a", "b"), [["*long*", "1"]], "lr", is_padded=True).splitlines() == [
-        "| a      |   b |",
-        "| ------ | --: |",
-        "| *long* |   1 |",
-    ]
 
 
 def test_csv_has_base_units_without_intervals():
@@ -120,22 +67,10 @@ def test_an_interval_does_not_leave_what_can_be():
     assert column.write(None) == "" and column.write("word") == "word"
 
 
-def shown(width):
-    out = io.StringIO()
-    print_document(DOCUMENT, Console(file=out, width=width))
-    return out.getvalue()
-
-
-def test_a_terminal_shows_texts_tables_and_commands_and_no_page_repeats_a_note_there():
-    lines = [line.rstrip() for line in shown(120).splitlines()]
-    assert "one *line*" in lines and "said before" not in lines and "Scores" in lines
-    assert "Part" in lines and "How to read this" not in lines
-    assert "prose" not in "".join(lines) and "    python -m bench.example" in lines
-    assert any(line.startswith("a|b") and "250.000 (100.000 to 400.000)" in line for line in lines)
-
-
 def test_columns_that_do_not_fit_are_left_out_and_said_so():
-    said = shown(44)
+    out = io.StringIO()
+    print_document(DOCUMENT, Console(file=out, width=44))
+    said = out.getvalue()
     assert "Columns that did not fit: latency, seeds.\n" in said
     assert said.count("latency") == 1 and "50.0" in said
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from bench.core.record import Status
 from bench.publishing.frame import csv_text
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.metrics import find_metric
 from tests import records as made
 
 METRICS = ("latency_s", "speedup_over_softmax", "accuracy")
@@ -17,25 +16,6 @@ def text_of(records, metrics=METRICS):
 
 def rows(records, metrics=METRICS):
     return list(csv.DictReader(io.StringIO(text_of(records, metrics), newline="")))
-
-
-def test_there_is_one_row_a_record_with_all_that_it_says():
-    records = made.sweep_records()
-    found = rows(records)
-    assert len(found) == len(records)
-    for record, row in zip(records, found, strict=True):
-        cell = record.cell.to_dict()
-        for name in ("entry", "mechanism", "kind", "device", "dtype"):
-            assert row[name] == cell[name]
-        assert row["status"] == str(record.status)
-        assert row["reason"] == (record.reason or "")
-        assert row["key"] == record.cell.key
-        assert row["started_at"] == record.started_at
-        is_timed = record.result is not None and not record.cell.is_task
-        assert row["reference"] == ("softmax" if is_timed else "")
-        for name in METRICS:
-            value = find_metric(name).of(record)
-            assert row[name] == ("" if value is None else repr(value))
 
 
 def test_ranks_are_whole_numbers_on_the_newest_record_of_every_cell_and_seed():
@@ -50,13 +30,6 @@ def test_ranks_are_whole_numbers_on_the_newest_record_of_every_cell_and_seed():
     }
 
 
-def test_the_newest_record_of_a_cell_is_marked():
-    cell = made.kernel_cell("nala")
-    times = ("2031-01-02T00:00:00Z", "2031-01-01T00:00:00Z")
-    records = [made.ok_record(cell, made.speed([1.0]), started_at=at) for at in times]
-    assert [row["is_latest"] for row in rows(records)] == ["true", "false"]
-
-
 def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable():
     names = ("power_cap_w", "energy_per_call_j")
     timed, metered = made.speed([1.0]), made.speed([1.0], energy_per_call_j=2.0)
@@ -68,19 +41,6 @@ def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable():
         ["unavailable", "2.0"],
     ]
     assert {row["energy_per_call_j"] for row in found if row["kind"] != "kernel"} == {""}
-
-
-def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives():
-    reason = 'a "quoted", long\nreason | with everything; ü'
-    record = made.failed_record(made.kernel_cell(), Status.ERROR, reason)
-    text = text_of([record])
-    assert text.endswith("\r\n")
-    assert '""quoted""' in text
-    assert rows([record])[0]["reason"] == reason
-
-
-def test_no_records_are_a_header_alone():
-    assert text_of([]).count("\r\n") == 1
 
 
 def test_no_cell_is_a_formula_to_a_spreadsheet():

@@ -4,7 +4,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.core.record import Quality
 from bench.publishing.fronts import fronts, pareto_front
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.metrics.ranks import Ranks
@@ -28,25 +27,6 @@ def test_costs_are_those_of_the_longest_length():
     assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].clear == ("softmax",)
 
 
-def test_what_may_not_be_ranked_is_on_no_front():
-    records = [
-        made.changed(r, flops_off=2.0) if not r.cell.is_task and r.cell.entry == "linear" else r
-        for r in timed(4096) + made.task_records(ENTRIES)
-    ]
-    assert set(found(records)["latency_s"].points) == {"softmax", "nala"}
-
-
-def test_of_bits_per_byte_less_is_better():
-    records = [
-        made.changed(r, unit="bits per byte", accuracy=2 - r.result.accuracy)
-        for r in made.task_records(ENTRIES)
-        if isinstance(r.result, Quality)
-    ]
-    front = found(timed(4096) + records)["latency_s"]
-    assert (front.clear, front.tied) == (("linear",), ("nala", "softmax"))
-    assert 1 < front.points["softmax"][1] < 1.1
-
-
 def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
     def learned(causal):
         return [made.changed(r, causal=causal) for r in made.task_records(ENTRIES)]
@@ -60,12 +40,6 @@ def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
     assert found(both + told)["latency_s"].ranking.size == 1024
     assert found(timed(4096) + learned(True)) == {}
     assert found(timed(4096, causal=True) + learned(False)) == {}
-
-
-def test_a_state_that_no_timing_knows_is_that_of_the_tasks_models():
-    told = [made.changed(r, state_bytes=len(r.cell.entry)) for r in made.task_records(ENTRIES)]
-    front = found(timed(4096) + told)["state_bytes"]
-    assert front.ranking is None and front.points["linear"][0] == 6
 
 
 def test_costs_of_another_machine_or_device_meet_no_scores():

@@ -1,4 +1,4 @@
-from bench.publishing.growth import crossovers, growth_sections, scalings
+from bench.publishing.growth import crossovers, growth_sections
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_times
@@ -30,17 +30,6 @@ def test_a_row_measured_less_far_than_others_has_no_prediction_beside_theirs():
     (section,) = growth_sections(board(short))
     predicted = {row[0]: row[4] for row in section.tables[0].texts()}
     assert predicted["nala"] == "" and predicted["softmax"]
-
-
-def test_two_lengths_have_no_growth():
-    two = board(blocks("softmax", "nala", lengths=(256, 1024)))
-    assert growth_sections(two) == ()
-    assert all(not found for found in [*crossovers(two).values(), *scalings(two).values()])
-
-
-def test_an_image_size_is_no_sequence_length():
-    records = [r for size in (96, 160, 224) for r in made.model_records(image_size=size)]
-    assert growth_sections(board(records)) == ()
 
 
 def test_a_fit_that_misses_a_measured_time_predicts_none():

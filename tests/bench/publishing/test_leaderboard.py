@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Status
 from bench.publishing.leaderboard import (
     OTHER_ROUNDS,
     build_leaderboard,
@@ -12,7 +11,6 @@ from bench.publishing.leaderboard import (
 from bench.publishing.metrics.ranks import place_among
 from tests import records as made
 
-METRICS = ("latency_s", "peak_memory_bytes")
 CONTROLS = ("uniform", "none")
 
 
@@ -34,26 +32,6 @@ def fixed(entry, speedup, spread=0.0, **changes):
     samples = [1 / (speedup + spread * step / 4) for step in range(-4, 5)]
     timed = made.speed(samples, reference, processes=tuple(range(9)))
     return made.ok_record(made.kernel_cell(entry, **changes), timed)
-
-
-def test_entries_are_ranked_by_their_speed_up():
-    ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), fixed("c", 2.0)])
-    assert [s.rank_words + s.entry for s in ranking.standings] == ["1b", "2c", "3a"]
-    leaky = made.changed(fixed("d", 9.0), leaks_future=True)
-    ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), leaky])
-    assert [s.rank_words + s.entry for s in ranking.standings] == ["1b", "2a", "d"]
-
-
-def test_entries_whose_intervals_overlap_share_their_places():
-    ranking = only_ranking(
-        [fixed("a", 5.0), fixed("b", 2.0, 0.2), fixed("c", 2.1, 0.2), fixed("d", 1.0)]
-    )
-    assert [(s.rank_words, s.entry) for s in ranking.standings] == [
-        ("1", "a"),
-        ("2-3", "c"),
-        ("2-3", "b"),
-        ("4", "d"),
-    ]
 
 
 def test_overlap_is_not_passed_on_from_neighbour_to_neighbour():
@@ -131,35 +109,6 @@ def test_rankings_come_in_an_order_that_records_cannot_change():
     ]
 
 
-def test_tasks_come_in_the_order_of_their_numbers_and_models_after_mechanisms():
-    (run,) = made.task_records(["nala"], seeds=[0])
-    labels = [f"recall num_pairs={n}" for n in (4, 16, 128)]
-    works = [
-        replace(run.cell.task, label=label, settings=run.cell.task.settings | {"num_pairs": label})
-        for label in reversed(labels)
-    ]
-    tasks = [replace(run, cell=replace(run.cell, workload=work)) for work in works]
-    result = board([*tasks, *made.model_records(), fixed("nala", 2.0, head_dim=999)])
-    assert [task.label for task in result.tasks] == labels
-    assert [r.setting.is_model for r in result.rankings][:2] == [False, True]
-
-
-def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
-    records = [
-        made.changed(fixed(entry, speedup), reference_key=key * 16, leaks_future=leaks)
-        for entry, speedup, key, leaks in (
-            *(("a", 2.0, "1", False), ("b", 4.0, "2", False), ("c", 8.0, "2", True)),
-            ("none", 9.0, "2", False),
-        )
-    ]
-    lost = made.failed_record(made.kernel_cell("lost"), Status.ERROR, "no")
-    ranking = only_ranking([lost, *records])
-    assert [(s.rank_words, s.entry) for s in ranking.standings] == [
-        *(("", "b"), ("", "a"), ("", "c"), ("control", "none"), ("", "lost")),
-    ]
-    assert ranking.ranks is None
-
-
 def test_latencies_of_different_rounds_make_no_order():
     """Rows with two references: the newest rounds first, by latency only among themselves."""
     rows = {"a": (8.0, "1", "2030"), "b": (2.0, "1", "2030"), "c": (4.0, "2", "2031")}
@@ -191,25 +140,6 @@ def test_an_axis_that_some_settings_lack_counts_as_different():
     assert differing([{"a": 1}, {"a": 1}]) == differing([]) == set()
 
 
-def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted():
-    records = made.task_records(["softmax", "linear"], seeds=[0, 1, 2])
-    lost = made.failed_record(made.task_cell("linear", seed=1), Status.DIVERGED, "loss was nan")
-    records = [lost if r.cell == lost.cell else r for r in records]
-    (task,) = board(records).tasks
-    softmax, linear = task.scores
-    assert (softmax.entry, softmax.num_missing, len(softmax.accuracies)) == ("softmax", 0, 3)
-    assert softmax.accuracy == pytest.approx(sum(softmax.accuracies) / 3)
-    assert (linear.num_missing, linear.statuses, task.num_seeds) == (1, (Status.DIVERGED,), 3)
-
-
-def test_an_entry_that_was_given_fewer_seeds_is_counted_as_missing_them():
-    records = made.task_records(["softmax"], seeds=[0, 1, 2]) + made.task_records(
-        ["nala"], seeds=[0]
-    )
-    (task,) = board(records).tasks
-    assert {score.entry: score.num_missing for score in task.scores} == {"softmax": 0, "nala": 2}
-
-
 def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_table():
     quality = made.task_records(["nala"], seeds=[0])[0].result
     cell = made.task_cell("linear")
@@ -224,15 +154,3 @@ def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_tab
     nala = made.ok_record(made.task_cell("nala"), quality)
     assert len(board([nala, alike]).tasks) == 1
     assert [len(board([nala, other]).tasks) for other in others] == [2] * 4
-
-
-def test_an_empty_store_is_an_empty_board():
-    empty = board([])
-    assert (empty.rankings, empty.tasks, empty.holes, empty.num_cells) == ((), (), (), 0)
-
-
-def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes():
-    hole = made.failed_record(made.kernel_cell("flatten"), Status.TIMED_OUT, "60 s of silence")
-    result = board([hole, fixed("none", 9.0), fixed("nala", 2.0)])
-    assert [s.entry for s in result.rankings[0].standings] == ["nala", "none", "flatten"]
-    assert result.holes == (hole,)

@@ -21,12 +21,6 @@ def test_an_accelerator_comes_first_by_its_own_name():
     assert describe_machine(record).startswith("Card 1, Imaginary 9000, ")
 
 
-def test_a_record_that_says_nothing_of_its_machine_is_still_shown():
-    record = made.ok_record(made.kernel_cell(), made.speed([1.0]), environment={})
-    assert describe_machine(record) == "processor unknown"
-    assert commit_of(record) == ""
-
-
 def test_commits_that_are_not_evidence_are_marked_and_the_marks_explained(tmp_path, monkeypatch):
     record = made.block_records(["nala"])[0]
     dirty = replace(record, environment=record.environment | {"is_dirty": True})

@@ -3,11 +3,6 @@ from bench.publishing.naming import identity, row_names
 from tests import records as made
 
 
-def test_a_row_is_called_by_its_entry():
-    cells = [made.kernel_cell("nala", seq_len=n, hyperparameters={"alpha": 1}) for n in (1, 2)]
-    assert set(row_names(cells).values()) == {"nala"}
-
-
 def test_one_entry_set_in_two_ways_is_two_rows_named_by_what_differs():
     settings = [{"num_features": 64, "seed": 0}, {"num_features": 256, "seed": 0}]
     cells = [made.kernel_cell("performer", hyperparameters=values) for values in settings]

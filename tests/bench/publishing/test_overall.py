@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Status
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.overall import overall
 from bench.publishing.task_tables import task_sections
@@ -46,13 +45,6 @@ def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had():
     assert high - low > 0.5
 
 
-def test_a_seed_that_is_missing_makes_the_task_missing():
-    records = two_tasks()
-    at = next(i for i, r in enumerate(records) if r.cell.entry == "softmax")
-    records[at] = made.failed_record(records[at].cell, Status.DIVERGED, "The loss was nan.")
-    assert rows(records)["softmax"].num_covered == 1
-
-
 def test_with_one_seed_there_is_a_mean_and_no_rank():
     found = rows(two_tasks(seeds=(0,)))
     assert found["softmax"].mean is not None
@@ -85,16 +77,6 @@ def test_devices_threads_dtypes_and_training_versions_are_never_averaged():
         )
         assert overall(board) == ()
         assert len({section.title for section in task_sections(board)}) == 2
-
-
-def test_one_task_under_two_training_versions_has_two_tables_that_are_told_apart():
-    new = [_changed(r, training_version=2) for r in made.task_records(["nala"])]
-    board = build_leaderboard(made.task_records(ENTRIES) + new)
-    assert overall(board) == ()
-    assert [section.title for section in task_sections(board)] == [
-        f"recall · cpu · 1 thread · training version {n} · float32 · within 600 steps"
-        for n in (1, 2)
-    ]
 
 
 def _changed(record, **changes):

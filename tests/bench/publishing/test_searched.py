@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from bench.core.record import Status
 from bench.publishing.accuracy import accuracy_page
 from bench.publishing.document import markdown
@@ -60,18 +58,6 @@ def test_a_seed_with_which_every_run_was_stuck_does_not_choose():
     assert {r.cell.task.settings["learning_rate"] for r in shown} == {0.003}
 
 
-def test_of_bits_the_fewest_are_best():
-    bits = ((0.001, 2.5), (0.003, 2.1), (0.01, 2.9))
-    shown = at_best_rate([run("nala", rate, score, unit="bits per byte") for rate, score in bits])
-    assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003]
-
-
-def test_of_equal_scores_the_one_that_was_learned_sooner_counts():
-    steps = ((0.001, 300), (0.003, 200), (0.01, 100), (0.03, 400))
-    records = [run("nala", rate, 0.9, steps_to_90=count) for rate, count in steps]
-    assert [r.cell.task.settings["learning_rate"] for r in at_best_rate(records)] == [0.01]
-
-
 def test_a_row_whose_search_ended_without_a_score_is_left_out_but_for_what_went_wrong():
     unseen = {"validation": (), "validation_steps": ()}
     failed = [made.changed(run("nala", rate, 0.5), **unseen) for rate in (0.001, 0.003)]
@@ -89,14 +75,6 @@ def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():
     ]
     (shown,) = at_best_rate(records)
     assert shown.cell.task.is_at_edge and shown.cell.task.settings["learning_rate"] == 0.001
-
-
-@pytest.mark.parametrize("entry", ["nala", "none"])
-def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry):
-    records = [run(entry, 0.003, 0.9, seed=seed) for seed in (0, 1)]
-    assert at_best_rate(records) == records
-    two = [run("none", rate, 0.03) for rate in (0.003, 0.01)]
-    assert at_best_rate(two) == two
 
 
 def test_other_rows_and_other_numbers_of_steps_have_choices_of_their_own():
@@ -137,3 +115,10 @@ def test_a_rate_with_fewer_seeds_than_another_is_not_chosen():
     shown = at_best_rate(records)
     assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003] * 3
     assert not any(r.cell.task.is_at_edge for r in shown)
+
+
+def test_rows_with_one_rate_and_controls_are_left_as_they_are():
+    records = [run("nala", 0.003, 0.9, seed=seed) for seed in (0, 1)]
+    assert at_best_rate(records) == records
+    two = [run("none", rate, 0.03) for rate in (0.003, 0.01)]
+    assert at_best_rate(two) == two

@@ -7,9 +7,7 @@ from bench.publishing.charts import charts
 from bench.publishing.growth import growth_sections
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.tables import (
-    holes_table,
     speed_sections,
-    summary_words,
 )
 from tests import records as made
 
@@ -29,12 +27,6 @@ def test_a_column_of_zeros_is_left_out():
     (section,) = speed_sections(board([alone, hole]), COLUMNS[:1])
     assert section.tables[0].header[2:] == ("speed-up",), "the first column stays"
     assert [row[-1] for row in section.tables[0].texts()] == ["", "out of memory"]
-
-
-def test_where_all_are_holes_there_is_no_speed_table():
-    result = board(made.one_of_each_failure())
-    assert speed_sections(result, COLUMNS) == ()
-    assert len(holes_table(result).texts()) == 7
 
 
 def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said():
@@ -73,31 +65,6 @@ def test_over_two_references_no_row_leads_and_each_names_its_own():
     assert section.tables[0].leading == frozenset()
 
 
-def test_a_count_of_cells_leaves_out_those_without_a_number_and_counts_processes():
-    shared = [made.changed(r, processes=(0, 1) * 15) for r in made.block_records(["nala"])]
-    found = summary_words(board([*made.block_records(["softmax"]), *shared]))
-    assert found.startswith("2 cells: 2 ok, 0 without a number")
-    assert found.endswith("Rounds of a timing are shared by 1 or 2 processes.")
-    assert "shared" not in summary_words(board(made.block_records(["softmax"])))
-    holes = summary_words(board([*made.one_of_each_failure(), *made.block_records(["softmax"])]))
-    assert holes.startswith("8 cells: 1 ok, 7 without a number")
-
-
-def test_a_fraction_of_the_roofline_says_which_side_of_it():
-    ceiling = made.ceiling(flops_per_s=1e15, bytes_per_s=[[10**9, 4 * 256 * 4 * 64 * 4.0]])
-    calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [ceiling]}}
-    timed = made.speed([4.0], flops=100)
-    record = made.ok_record(made.kernel_cell(), timed, environment=calibrated)
-    columns = ("speedup_over", "roofline_fraction")
-    idle = made.speed([4.0], flops=0)
-    mixes_nothing = made.ok_record(made.kernel_cell("none"), idle, environment=calibrated)
-    found = build_leaderboard([record, mixes_nothing], ("none",))
-    (section,) = speed_sections(found, columns)
-    assert section.tables[0].texts()[1][0] == "control" and section.tables[0].texts()[1][-1] == ""
-    assert section.tables[0].header[-1] == "roofline fraction (%)"
-    assert section.tables[0].texts()[0][-1] == "25.0 memory"
-
-
 @pytest.mark.parametrize(
     ("shape", "direction"),
     [
@@ -119,17 +86,3 @@ def test_headings_and_titles_of_charts_say_the_direction(shape, direction):
     timed = [chart for chart in charts(result) if "task" not in chart.name]
     shown = {str(chart.spec["title"]["text"]) for chart in timed if "against" in chart.title}
     assert len(shown) > 2 and all(title.endswith(f", {direction}") for title in shown), shown
-
-
-def test_headings_say_how_many_processes_took_the_rounds():
-    def title(*counts):
-        records = [
-            made.changed(r, processes=tuple(i % n for i in r.result.rounds) if n > 1 else ())
-            for n, r in zip(counts, made.block_records(("softmax", "nala")), strict=True)
-        ]
-        (section,) = speed_sections(board(records), COLUMNS)
-        return section.title.rpartition(" · ")[2]
-
-    assert [title(1, 1), title(6, 6), title(6, 1)] == [
-        *("one process", "6 processes", "1 or 6 processes"),
-    ]

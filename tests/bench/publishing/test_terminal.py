@@ -1,11 +1,9 @@
 import io
-import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bench.core.record import Status
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.terminal import print_files, print_leaderboard
@@ -46,15 +44,6 @@ def test_no_line_is_wider_than_the_terminal_and_no_entry_is_cut(width):
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_a_row_of_numbers_stays_on_one_line_with_its_interval(width):
-    text = printed(made.block_records(["softmax_explicit", "softmax"]), width)
-    (row,) = [line for line in text.splitlines() if re.match(r"\d +softmax_explicit", line)]
-    assert row.count("x [") == 1
-    assert row.split()[2].endswith("x")
-    assert row.split()[4].endswith("]")
-
-
 def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line():
     found = made.speed([1.0] * 9, leaks_future=True, checked_len=64, is_foreign=True)
     record = made.ok_record(made.kernel_cell("a_plugin"), found)
@@ -62,21 +51,6 @@ def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line():
     assert max(map(len, text.splitlines())) <= 80
     assert "leaks the future;" in text
     assert {"64", "of", "256", "tokens;", "claims", "untested", "speed-up"} <= set(text.split())
-
-
-def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are():
-    records = made.block_records(["softmax", "nala"])
-    narrow, wide = printed(records, 80), printed(records, 200)
-    assert "rms" in wide
-    assert "leaderboard.md" not in wide
-    table, _, left_out = narrow.partition("Columns that did not fit, in leaderboard.md: ")
-    assert "rms" not in table
-    assert "rms error." in left_out
-
-
-def test_text_that_looks_like_markup_is_printed_as_it_is():
-    hole = made.failed_record(made.kernel_cell("nala"), Status.ERROR, "list[int] [bold]x[/bold]")
-    assert "list[int] [bold]x[/bold]" in printed([hole], 120)
 
 
 def test_files_are_named_one_a_line_and_a_folder_of_charts_once():

@@ -45,15 +45,6 @@ def test_it_is_that_of_the_weights_which_are_not_zero(name, causal):
     assert last == pytest.approx(float(weights[:, :, -1].sum()) / (6 * N))
 
 
-def test_of_several_cores_the_pairs_of_all_count():
-    cores = [
-        build_attention("topk", Geometry(num_heads=2, head_dim=D, seq_len=N), k=k) for k in (5, 25)
-    ]
-    q = torch.randn(1, 2, N, D)
-    share = kept_share(torch.nn.ModuleList(cores), lambda: [core(q, q, q) for core in cores])
-    assert share == pytest.approx(15 / N)
-
-
 def test_a_mechanism_that_keeps_all_has_none():
     core = build_attention("softmax", Geometry(num_heads=2, head_dim=D, seq_len=N))
     q = torch.randn(1, 2, N, D)

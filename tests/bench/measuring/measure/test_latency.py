@@ -83,11 +83,6 @@ def test_a_member_is_prepared_before_its_sample_and_settled_after_it_outside_of_
     assert seen == ["two threads", *["flush", "from", "call", "to"] * 2, "look"]
 
 
-def test_samples_come_back_in_the_order_of_members_not_of_the_round():
-    a, b = member(lambda: 0.1), member(lambda: 0.2)
-    assert time_round([a, b], [1, 0], DriftingClock([1.0])) == pytest.approx([0.1, 0.2])
-
-
 def test_the_order_of_a_round_is_random_but_the_same_for_the_same_seed():
     orders = [tuple(round_order(5, 1, n)) for n in range(50)]
     assert orders == [tuple(round_order(5, 1, n)) for n in range(50)]

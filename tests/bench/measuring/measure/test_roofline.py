@@ -1,12 +1,20 @@
-from dataclasses import asdict
 from functools import partial
 
 import pytest
 import torch
 
+from bench.measuring.device import device_named
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import roofline
-from bench.measuring.measure.roofline import GLANCE, copy_rate, measure_ceiling, shortest_s
+from bench.measuring.measure.roofline import (
+    GLANCE,
+    MM,
+    ONEDNN,
+    copy_rate,
+    measure_ceiling,
+    product_makers,
+    shortest_s,
+)
 
 CPU = Cpu("cpu")
 
@@ -65,10 +73,6 @@ def test_short_calls_are_repeated_until_a_sample_lasts():
     assert clock.counts[2:] == [5] * 25, "samples are taken until their budget is spent"
 
 
-def test_a_clock_that_stands_still_does_not_hang_it():
-    assert shortest_s(lambda: None, WrittenClock(0.0)) == 0.0
-
-
 def test_a_copy_counts_what_it_reads_and_what_it_writes():
     clock = WrittenClock(0.5)
     assert copy_rate(1000, CPU.place, torch.float32, clock) == 2 * 500 / 0.5
@@ -102,31 +106,6 @@ def test_products_that_would_take_long_are_left_out_by_each_librarys_own_rate(mo
     assert (1024, 1024, 1024) not in of_slow and (256, 256, 256) in of_slow
 
 
-def test_a_dtype_without_products_is_an_error_and_not_a_rate():
-    with pytest.raises(RuntimeError):
-        measure_ceiling(CPU, torch.bool, WrittenClock(0.1))
-
-
-def test_a_ceiling_is_plain_data(monkeypatch):
-    monkeypatch.setattr(roofline, "SHAPES", ((8, 8, 8),))
-    monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096,))
-    makers = {"mm": lambda shape: lambda: None}
-    monkeypatch.setattr(roofline, "product_makers", lambda device, dtype: makers)
-    found = measure_ceiling(CPU, torch.float32, WrittenClock(0.1))
-    assert asdict(found) == {
-        "flops_per_s": 2 * 8**3 / 0.1,
-        "product": (8, 8, 8),
-        "library": "mm",
-        "library_flops_per_s": (("mm", 2 * 8**3 / 0.1),),
-        "bytes_per_s": ((2048, 2048 / 0.1), (16_384, 16_384 / 0.1)),
-    }
-
-
-def test_levels_of_cache_rise():
-    levels = CPU.cache_levels_bytes()
-    assert list(levels) == sorted(levels)
-
-
 def test_a_glance_makes_no_long_product_and_no_copy_beyond_the_caches(monkeypatch):
     monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096, 65_536))
     clock = WorkClock(monkeypatch, 1e9, mm=2e11)
@@ -134,3 +113,22 @@ def test_a_glance_makes_no_long_product_and_no_copy_beyond_the_caches(monkeypatc
     assert [size for size, _ in found.bytes_per_s] == [2048, 32_768]
     assert ("mm", (512, 512, 512)) in clock.asked
     assert ("mm", (1024, 1024, 1024)) not in clock.asked, "it would take 21 ms"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_every_library_makes_a_product_of_the_shape_that_it_is_asked_for(dtype):
+    for make in product_makers(CPU, dtype).values():
+        out = make((4, 3, 5))()
+        assert (out.shape, out.dtype) == ((4, 5), dtype)
+
+
+def test_float32_is_tried_by_the_library_that_the_mechanisms_use_as_well():
+    has_onednn = torch.backends.mkldnn.is_available()
+    assert set(product_makers(CPU, torch.float32)) == {MM, *([ONEDNN] if has_onednn else [])}
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [(device_named("meta"), torch.float32), (CPU, torch.float64)]
+)
+def test_there_is_torch_mm_alone_where_onednn_has_no_product(device, dtype):
+    assert set(product_makers(device, dtype)) == {MM}

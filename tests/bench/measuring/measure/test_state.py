@@ -1,7 +1,6 @@
 """Who changes what all share is told by name; who leaves it alone is told nothing."""
 
 import functools
-import hashlib
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attentions.mechanisms.linear import Linear
 from bench.measuring.measure import state
-from bench.measuring.measure.state import Watch, computes_meanwhile, restore, snapshot
+from bench.measuring.measure.state import Watch, restore, snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -115,21 +114,6 @@ def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch)
     assert "the number of threads" in watch.change("a")
 
 
-def test_every_setting_is_changed_by_a_test():
-    named_by_their_names = (s for s in state.SETTINGS if s.words is None)
-    names = [setting.name for setting in named_by_their_names]
-    assert all(any(words.startswith(name[:16]) for words in CHANGES) for name in names)
-
-
-@alone
-def test_products_keep_their_dtype_after_a_member_that_left_autocast_on_was_put_back():
-    before, x = snapshot(), torch.ones(2, 2)
-    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
-    assert (x @ x).dtype is torch.bfloat16
-    restore(before)
-    assert (x @ x).dtype is torch.float32
-
-
 @pytest.mark.parametrize("mode", [FlopCounterMode, BaseTorchFunctionMode, BaseTorchDispatchMode])
 @alone
 def test_a_mode_of_torch_that_is_left_on_is_seen_and_ended(watch, mode):
@@ -149,19 +133,6 @@ def test_what_torch_loads_lazily_and_replaces_itself_is_no_change(watch):
     assert watch.change("a") is None
 
 
-@alone
-def test_many_replaced_attributes_are_told_in_a_few_words(watch):
-    for name in ("relu", "gelu", "silu", "softplus", "softmax"):
-        setattr(torch.nn.functional, name, None)
-    assert watch.change("a").endswith(" and 2 more")
-
-
-def test_two_changes_are_both_named(watch):
-    torch.set_flush_denormal(True)
-    torch.set_grad_enabled(False)
-    assert "flush-denormal from False to True, and the grad mode" in watch.change("a")
-
-
 def run_in_a_thread(work):
     ends = threading.Event()
     thread = threading.Thread(target=work, args=(ends,), daemon=True)
@@ -177,12 +148,6 @@ def run_in_a_thread(work):
 def burn(ends):
     while not ends.is_set():
         sum(range(100))
-
-
-def burn_without_the_lock(ends):
-    block = bytes(2**26)
-    while not ends.is_set():
-        hashlib.sha256(block).digest()
 
 
 def wait(ends):
@@ -212,32 +177,4 @@ def test_a_thread_that_begins_to_compute_later_is_found_at_the_last_look(watch, 
     assert watch.change("b") is None, "it has started and does nothing"
     assert watch.change("a") is None, "no second nap for the same threads"
     assert watch.last_change().startswith("b left a thread")
-    end()
-
-
-def test_a_thread_is_new_also_while_one_that_was_joined_is_still_listed(monkeypatch):
-    looks = iter([{"1"}, {"1", "2"}, {"1", "2"}, {"1", "3"}])
-    monkeypatch.setattr(state, "live_threads", lambda: next(looks))
-    monkeypatch.setattr(state, "computes_meanwhile", iter([False, True]).__next__)
-    watch = watching()
-    assert watch.change("b") is None and watch.change("b") is None
-    assert watch.change("a") == "a left a thread running that computes between its calls"
-
-
-@alone
-def test_a_machine_that_is_busy_for_a_moment_is_no_thread_of_ours(monkeypatch):
-    spent = iter([0.0, 1.0, 1.0, 1.0])
-    monkeypatch.setattr(state, "cpu_s", lambda: next(spent))
-    assert not computes_meanwhile(), "the second nap shows nothing"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
-@alone
-def test_a_thread_that_computes_is_found_also_where_it_gets_no_core(monkeypatch):
-    monkeypatch.setattr(state, "cpu_s", lambda: 0.0)
-    end = run_in_a_thread(wait)
-    assert not computes_meanwhile()
-    end()
-    end = run_in_a_thread(burn_without_the_lock)
-    assert computes_meanwhile()
     end()

@@ -44,14 +44,6 @@ def seen(monkeypatch):
     return seen
 
 
-def test_work_on_a_large_image_is_expected_from_two_small_ones(seen):
-    large = cell(model="deit_tiny", image_size=672)
-    expected = expected_s(large, Stopping(min_rounds=100, budget_s=0.0))
-    assert seen == [128, 224]
-    known = forward_flops(model_on_meta(large), large.model)
-    assert expected == pytest.approx(120 * known / 2e10, rel=0.1)
-
-
 def test_a_plan_of_large_images_counts_no_more_than_one_of_small_ones(seen):
     stopping = Stopping(min_rounds=100, budget_s=0.0)
     names = ["softmax", "linear", "nala", "uniform"]

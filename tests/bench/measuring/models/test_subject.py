@@ -5,21 +5,6 @@ from bench.measuring.models.subject import ModelSubject, build_model
 from tests.bench.measuring.models.cells import cell
 
 
-def test_a_models_input_is_a_batch_of_images_that_takes_no_gradient():
-    subject = ModelSubject(cell(mode="forward_backward", dtype="float64"))
-    images = subject.sets[0][0]
-    assert images.shape == (2, 3, 32, 32) and images.dtype == torch.float64
-    assert not images.requires_grad
-    assert subject.call() is not None
-
-
-def test_the_same_cell_gets_the_same_images_and_the_same_weights():
-    first, second = (ModelSubject(cell(model="nalaformer_xt")) for _ in range(2))
-    assert torch.equal(first.sets[0][0], second.sets[0][0])
-    for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
 @pytest.mark.parametrize("mode", ["forward", "backward", "forward_backward", "train_step"])
 def test_every_mode_of_a_model_runs_on_several_input_sets(mode):
     subject = ModelSubject(cell("linear", mode=mode))
@@ -35,11 +20,6 @@ def test_every_mode_of_a_model_runs_on_several_input_sets(mode):
         assert outs[0].shape == (2, 5) and not torch.equal(outs[0], outs[1])
     if mode in ("backward", "forward_backward"):
         assert any(g is not None and g.any() for g in outs[0])
-
-
-def test_a_model_learns_in_training_mode_and_answers_in_evaluation_mode():
-    assert not ModelSubject(cell()).module.training
-    assert ModelSubject(cell(mode="train_step")).module.training
 
 
 def test_a_mechanism_takes_the_place_of_a_models_attention_and_original_leaves_it():

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from bench import regress, sweep
+from bench import regress
 from tests.bench.measuring.models.cells import FACTORY
 from tests.test_walk import attnbench, records
 
@@ -45,21 +45,6 @@ def test_its_table_is_in_images_and_names_the_model(first):
         rows = {row["entry"]: row for row in csv.DictReader(file)}
     assert float(rows["linear"]["throughput_images_per_s"]) > 0
     assert rows["linear"]["throughput_tokens_per_s"] == ""
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["model=nalaformer_xx"], "Did you mean"),
-        (["model=none.py:build"], "names no factory"),
-        (["task=[recall]"], "scope=[core,model]"),
-        (["causal=true"], "causal"),
-    ],
-)
-def test_a_mistake_ends_with_2_and_a_sentence(words, said, tmp_path, exits):
-    common = ["scope=model", "attention=[linear]", "dry_run=true", f"out={tmp_path}"]
-    heard = exits(2, sweep.main([*common, *words]))
-    assert said in heard
 
 
 def test_models_are_not_compared_and_the_gate_says_so(tmp_path, exits):

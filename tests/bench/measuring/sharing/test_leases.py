@@ -1,6 +1,5 @@
 """A unit of work has one holder at a time, and a dead one does not keep it."""
 
-import errno
 import json
 import os
 import subprocess
@@ -11,7 +10,6 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from bench.core.store import StoreError
 from bench.measuring.sharing import leases as module
 from bench.measuring.sharing.leases import Leases, leases_folder
 from tests.waiting import wait_until
@@ -101,20 +99,6 @@ def test_any_other_holder_is_dead_if_its_lease_was_not_touched_for_a_minute(
         assert leases.acquire("block")
 
 
-def test_a_lease_of_an_older_version_is_read(tmp_path):
-    older = {"pids": "pid:[4026531836]", "started": 1e9, "done": 3, "failed": 1, "what": "nala"}
-    forged(tmp_path, "block", **older)
-    with Leases(tmp_path) as leases:
-        assert not leases.acquire("block")
-        assert [holder.what for _, holder in leases.others()] == ["nala"]
-
-
-def test_a_lease_that_is_not_signed_yet_is_alive(tmp_path):
-    forged(tmp_path, "block").write_text("")
-    with Leases(tmp_path) as leases:
-        assert not leases.acquire("block") and list(leases.others()) == []
-
-
 def test_all_that_is_held_is_touched(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "TOUCH_EVERY_S", 0.01)
     with Leases(tmp_path) as leases:
@@ -123,19 +107,6 @@ def test_all_that_is_held_is_touched(tmp_path, monkeypatch):
             leases.acquire(file.name)
             os.utime(file, (0, 0))
         wait_until(lambda: all(file.stat().st_mtime for file in files), 60)
-
-
-def full(*words, **more):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_a_lease_that_cannot_be_written_is_said_and_holds_nothing(tmp_path, monkeypatch):
-    with Leases(tmp_path) as leases, Leases(tmp_path) as another:
-        with monkeypatch.context() as patch:
-            patch.setattr(module.os, "write", full)
-            with pytest.raises(StoreError, match=r"the lease .*block: No space left"):
-                leases.acquire("block")
-        assert another.acquire("block")
 
 
 def test_a_folder_that_another_sweep_has_removed_is_made_again(tmp_path):

@@ -187,23 +187,6 @@ def test_a_record_of_another_sweep_that_settles_nothing_leaves_its_cell_to_this_
     assert [record.status for record in told] == [Status.INCORRECT]
 
 
-def test_a_sweep_that_has_nothing_left_to_time_waits_for_no_device(tmp_path):
-    one, another, interrupt = (
-        Sweep(tmp_path / "out", "one"),
-        Sweep(tmp_path / "out", "b"),
-        Interrupt(),
-    )
-    one.plan = [p for p in one.plan if p.unsupported is None and not p.cell.is_task]
-    for p in one.plan:
-        another.store.append(failed_record(p.cell, Status.INCORRECT, "wrong"))
-    elsewhere = devices.DeviceLock("cpu", shared=False)
-    assert elsewhere.try_take()
-    interrupt.is_asked = True  # whoever waits is interrupted
-    one.run(interrupt)
-    elsewhere.release()
-    assert one.new == [] and len(one.of_others) == len(one.plan)
-
-
 def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
     one = Sweep(tmp_path / "out", "one")
     block = next(p.cell for p in one.plan if p.unsupported is None)
@@ -215,18 +198,6 @@ def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
         with pytest.raises(Interrupted):
             one.run(interrupt)
     assert len(one.new) == len(one.plan) - 2
-
-
-def test_ctrl_c_ends_the_wait_for_another_sweep_that_records_what_cannot_be_measured(tmp_path):
-    one = Sweep(tmp_path / "out", "one")
-    num_skipped = sum(p.unsupported is not None for p in one.plan)
-    interrupt = Interrupt()
-    one.listener.say = lambda words: setattr(interrupt, "is_asked", "waiting" in words)
-    with Leases(tmp_path / "out") as leases:
-        leases.acquire(f"skipped-{kind_of_machine('cpu', one.here)}")
-        with pytest.raises(Interrupted):
-            one.run(interrupt)
-    assert num_skipped and len(one.new) == len(one.plan) - num_skipped
 
 
 def test_a_sweep_waits_in_line_for_a_device_that_another_times_on(tmp_path):

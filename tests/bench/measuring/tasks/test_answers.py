@@ -1,5 +1,7 @@
 """Scores, what they are made of, and the digest of the examples that they rest on."""
 
+import base64
+import json
 import math
 from dataclasses import replace
 
@@ -8,7 +10,16 @@ import pytest
 import torch
 
 from bench.core.answers import losses_of_examples, right_answers
-from bench.measuring.tasks.answers import NotFinite, digest_of, packed_bits, packed_losses, score_on
+from bench.core.examples import examples_folder, read_examples
+from bench.measuring.tasks.answers import (
+    NUM_SHOWN,
+    NotFinite,
+    digest_of,
+    packed_bits,
+    packed_losses,
+    score_on,
+    write_examples,
+)
 from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, build_task
 from bench.measuring.tasks.bytes import TEXT
 from bench.measuring.tasks.train import train
@@ -65,11 +76,6 @@ def test_the_error_is_that_of_examples_and_not_of_answers():
     naive = RIGHT.double().std().item() / math.sqrt(32)
     assert found.error > 1.5 * naive
     assert found.half_width == pytest.approx(1.96 * found.error)
-
-
-def test_one_example_alone_has_no_error():
-    found = scored(RIGHT[:1], (1,))
-    assert found.error is None and found.half_width == 0.0
 
 
 def test_answers_to_one_key_are_one_cluster_however_they_are_spread():
@@ -137,12 +143,6 @@ def test_what_a_training_keeps_gives_its_score_and_error(cell, task, tmp_path):
     assert why_not_its_answers(made.changed(record, accuracy=quality.accuracy + 0.05))
 
 
-def test_a_task_with_another_score_keeps_no_answers(cell):
-    quality = train(cell("softmax", "canvas", num_test_examples=8, **QUICK))
-    assert quality.answers == quality.window_losses == "" and quality.score_error is None
-    assert len(quality.test_set) == 16
-
-
 def test_the_digest_is_the_same_twice_and_another_for_another_answer():
     batches = drawn("recall", Split.TEST)
     first = digest_of(batches)
@@ -163,3 +163,50 @@ def test_the_last_bit_of_a_pixel_is_no_other_test_set():
     brighter = batch.inputs.clone()
     brighter[0, 0, 0] += 1 / 16
     assert digest_of([replace(batch, inputs=brighter), *rest]) != first
+
+
+def written(folder, name, **settings):
+    batches = drawn(name, Split.TEST, **settings)
+    task = build_task(name, SMALL.get(name, {}) | settings)
+    return Batch.join(batches), write_examples(folder, digest_of(batches), task, batches)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_what_is_written_of_a_task_is_its_first_examples(name, tmp_path):
+    whole, file = written(tmp_path, name)
+    found = read_examples(file)
+    assert found.task == name and found.num_examples == min(NUM_SHOWN, len(whole.targets))
+    first = whole.select(slice(NUM_SHOWN))
+    assert found.targets == first.targets.tolist()
+    assert (
+        found.num_asked
+        == (first.targets != NO_ANSWER).reshape(len(first.targets), -1).sum(dim=1).tolist()
+    )
+    if first.positions is not None:
+        assert found.positions == first.positions.tolist()
+    if not first.inputs.is_floating_point():
+        assert found.inputs == first.inputs.tolist()
+
+
+def test_pixels_come_back_within_half_a_step(tmp_path):
+    whole, file = written(tmp_path, "digits")
+    inputs = read_examples(file).inputs
+    levels = np.frombuffer(base64.b64decode(inputs["uint8_base64"]), dtype=np.uint8)
+    step = (inputs["high"] - inputs["low"]) / 255
+    pixels = torch.from_numpy(levels.astype(np.float32) * step + inputs["low"])
+    expected = whole.inputs[:NUM_SHOWN]
+    assert inputs["shape"] == list(expected.shape)
+    difference = (pixels.reshape(expected.shape) - expected).abs().max().item()
+    assert difference <= step / 2 + 2e-4  # the extremes are rounded to four digits
+
+
+def test_a_training_writes_the_file_that_its_record_names(cell, tmp_path):
+    folder = examples_folder(tmp_path)
+    quality = train(cell("softmax", "recall", num_test_examples=32, **QUICK), examples=folder)
+    [file] = folder.iterdir()
+    assert file.name == f"{quality.test_set}.json"
+    assert json.loads(file.read_text())["num_examples"] == read_examples(file).num_examples == 32
+    before = file.stat().st_mtime_ns
+    other = train(cell("linear", "recall", num_test_examples=32, seed=1, **QUICK), examples=folder)
+    assert other.test_set == quality.test_set
+    assert [path.stat().st_mtime_ns for path in folder.iterdir()] == [before]

@@ -59,18 +59,6 @@ def test_the_end_of_the_training_text_validates_and_no_step_sees_it(tmp_path):
     assert (batch.inputs.min(), batch.targets.max()) == (0, 157)
 
 
-def test_each_byte_costs_its_own_bits():
-    task = build_task("bytes", {"batch_size": 2, "context_len": 16})
-    batch = next(task.batches(Split.TRAIN, 0))
-    logits = torch.randn(2, 16, 256, generator=torch.Generator().manual_seed(0))
-    each = task.each_answer(logits, batch)
-    assert each.shape == (2, 16)
-    assert each[1, 3].item() == pytest.approx(
-        -logits[1, 3].log_softmax(-1)[batch.targets[1, 3]].item() / math.log(2), rel=1e-5
-    )
-    assert each.mean().item() == pytest.approx(task.score(logits, batch), rel=1e-5)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"", "has 0 bytes; context_len=128 needs 1,290"), (b"short", "has 5 bytes; .* shorter con")],

@@ -48,8 +48,3 @@ def test_a_guess_of_both_classes_in_either_order_is_right():
     logits[..., batch.targets[0, 0]] = -1
     assert task.score(logits, batch) == 0.5
     assert task.chance() == 0.2
-
-
-def test_two_digits_fit_on_the_smallest_canvas():
-    task = build_task("canvas", {"num_digits": 2, "canvas_size": 16})
-    assert (task.test(40).masks.sum(dim=1) <= 1).all()

@@ -8,14 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.checkpoint import (
     Checkpoint,
     CheckpointRefused,
-    model_state,
-    restore_model,
 )
-from bench.measuring.tasks.model import build_model
 from bench.measuring.tasks.train import train
 
 CPU = torch.device("cpu")
@@ -58,14 +54,6 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end_to_the_bit(
     )
     assert steps[0] == 15  # the one before it was through
     assert rest == whole
-
-
-def test_random_features_are_drawn_anew_before_every_so_many_steps(cell):
-    kept, drawn = (
-        train(replace(cell("performer", "recall", **QUICK), hyperparameters=settings)).losses
-        for settings in ({"redraw_interval": 0}, {"redraw_interval": 7})
-    )
-    assert kept[:7] == drawn[:7] and kept[7] != drawn[7]
 
 
 def test_a_resumed_run_took_the_time_until_its_checkpoint_as_well(cell, tmp_path):
@@ -138,17 +126,3 @@ def test_whoever_is_killed_while_saving_leaves_the_one_before(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save({"steps": [2]})
     assert checkpoint.load(CPU) == {"steps": [1]}
-
-
-def test_a_checkpoint_has_the_norm_over_heads(tmp_path):
-    task = build_task("recall", {"head_norm": True})
-    first, second = (build_model(task, "linear", {}, seed) for seed in (0, 1))
-    with torch.no_grad():
-        first.mixer.norm.weight.fill_(3.0)
-    checkpoint = Checkpoint(tmp_path / "one.pt", of="cell")
-    checkpoint.save(model_state(first))
-    restore_model(second, checkpoint.load(CPU))
-    assert (second.mixer.norm.weight == 3).all()
-    batch = next(task.batches(Split.TRAIN, 0))
-    answers = [net(batch.inputs, batch.positions) for net in (first, second)]
-    torch.testing.assert_close(*answers, rtol=0, atol=0)

@@ -83,12 +83,3 @@ def test_a_wide_error_of_validation_keeps_a_run_at_a_level():
 @pytest.mark.parametrize(("level", "steps"), [(0.3, 10), (0.9, 20), (0.95, None)])
 def test_steps_to_a_level_are_those_of_the_first_look_at_it(level, steps):
     assert curve([0.2, 0.5, 0.1, 0.9, 0.2]).steps_to(level) == steps
-
-
-def test_with_all_patience_a_run_goes_to_its_last_step_and_says_whether_it_had_settled():
-    flat = Curve(20, "higher", patience=1)
-    for step in range(1, 20):
-        flat = flat.after(step, 0.5)
-        assert flat.ended() is None
-    assert flat.after(20, 0.5).ended() == "plateau"
-    assert flat.after(20, 0.52).ended() == "maximum"

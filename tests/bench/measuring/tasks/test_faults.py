@@ -11,7 +11,6 @@ from attentions import Attention, Capabilities
 from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.faults import first_not_finite, has_collapsed, leaks_future
 from bench.measuring.tasks.model import build_model
-from bench.measuring.tasks.train import train
 
 
 @pytest.fixture
@@ -50,25 +49,6 @@ def test_long_keys_of_one_layer_are_a_collapse_where_features_have_a_floor(
 ):
     net = with_keys(build_model(task, mechanism, settings, 0), layer, factor)
     assert has_collapsed(net, batch) is expected
-
-
-def test_looking_leaves_nothing_behind(task, batch):
-    net = build_model(task, "performer", {}, 0).eval()
-    before = net(batch.inputs, batch.positions)
-    has_collapsed(net, batch)
-    assert torch.equal(net(batch.inputs, batch.positions), before)
-    assert not any(module._forward_pre_hooks for module in net.modules())
-
-
-@pytest.mark.parametrize(("mechanism", "expected"), [("performer", False), ("linear", None)])
-def test_the_result_of_training_says_so(cell, mechanism, expected):
-    quick = {"num_steps": 2, "batch_size": 4, "embed_dim": 16, "num_heads": 2}
-    assert train(cell(mechanism, "recall", **quick)).collapsed is expected
-
-
-def test_an_example_of_one_token_has_no_future():
-    task = build_task("bytes", {"context_len": 1})
-    assert not leaks_future(build_model(task, "softmax", {}, 0), task)
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "linear", "gated_deltanet", "sliding_window"])
@@ -120,7 +100,3 @@ def test_the_first_module_whose_output_is_not_finite_is_named_and_hooks_are_gone
     model = nn.Sequential(nn.Identity(), Logarithm(), nn.Identity())
     assert told(model, torch.zeros(1)) == "the output of 1 (Logarithm) is not finite"
     assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_nothing_is_said_of_what_is_finite():
-    assert told(nn.Identity(), torch.zeros(1)) == ""

@@ -52,11 +52,6 @@ def test_the_examples_of_a_seed_are_for_ever_the_same(name):
     assert digest_of(name, SMALL[name])[:16] == GOLDEN[name]
 
 
-def test_the_examples_of_causal_recall_are_for_ever_the_same():
-    digest = digest_of("recall", SMALL["recall"] | {"causal": True})
-    assert digest[:16] == "49c6c9af63bb44c0"
-
-
 def test_no_task_is_left_out():
     ours = {name for name in task_names() if SMALL.keys() | FROM_FILES >= {name}}
     assert ours == SMALL.keys() | FROM_FILES
@@ -135,24 +130,6 @@ def test_settings_with_hardly_any_example_are_refused_and_not_waited_for():
     split = Split.TRAIN if is_test(torch.zeros(1, 1, dtype=torch.long)) else Split.TEST
     with pytest.raises(ValueError, match=f"Hardly any example belongs to the {split} split"):
         next(task.batches(split, 0))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_train_examples": 7, "batch_size": 8}, "num_train_examples is 7 and batch_size is 8"),
-        ({"string_len": 4}, "string_len is 4; a whole number of 5 or more"),
-    ],
-)
-def test_bad_settings_are_refused_by_name(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build_task("copy", settings)
-
-
-def test_a_fixed_training_set_comes_round_again_in_another_order():
-    first, second = (drawn("copy", count=4, num_train_examples=16)[i : i + 2] for i in (0, 2))
-    rows = [sorted(map(str, examples(part))) for part in (first, second)]
-    assert rows[0] == rows[1] and examples(first) != examples(second)
 
 
 def test_what_is_not_asked_is_neither_scored_nor_counted():

@@ -1,6 +1,6 @@
 """Answers of the sequence tasks, found again by slow and obvious programs."""
 
-from itertools import combinations_with_replacement, pairwise
+from itertools import pairwise
 
 import pytest
 import torch
@@ -30,19 +30,6 @@ def test_mqar_asks_for_the_value_of_each_key_once_and_at_every_second_place(fill
         others = [t for place, t in enumerate(inputs) if place >= 8 and place not in answers]
         assert (set(others) == {0}) == (filler == "zero")
         assert not {inputs[place + 1] for place in answers} & set(values)
-
-
-def test_only_mqars_random_filler_may_repeat_a_key():
-    def repeats(filler):
-        small = {"filler": filler, "vocab_size": 12, "num_pairs": 2, "batch_size": 64}
-        return sum(
-            inputs[place] in inputs[:4:2]
-            for inputs, answers in shown("mqar", num_train_examples=0, **small)
-            for place in range(4, 64)
-            if place not in answers
-        )
-
-    assert repeats("random") > 100 and repeats("harmless") == 0
 
 
 def test_mqar_asks_early_places_more_often_as_its_power_law_says():
@@ -79,14 +66,6 @@ def test_induction_answers_with_what_followed_the_mark(split):
         first, last = (place for place, token in enumerate(inputs) if token == 19)
         assert last == 30 and answers[30] == inputs[first + 1]
         assert len(answers) == (31 if split is Split.TRAIN else 1)
-
-
-def test_a_model_that_sees_all_is_not_asked_for_what_it_sees():
-    for name in ("associative_recall", "induction"):
-        with pytest.raises(ValueError, match="Set predict_all=false as well"):
-            build_task(name, {"causal": False})
-        assert not build_task(name, {"causal": False, "predict_all": False}).geometry.causal
-        assert all(len(answers) == 1 for _, answers in shown(name, causal=False, predict_all=False))
 
 
 def test_copies_are_the_string_and_marks_say_nothing():
@@ -205,29 +184,6 @@ def test_listops_is_worked_out_bracket_by_bracket(split):
         assert value_of(numbers) == answer
 
 
-def lengths_of(max_depth, max_args):
-    """Lengths of all expressions."""
-    found = {1}
-    for _ in range(1, max_depth):
-        every = (combinations_with_replacement(found, n) for n in range(2, max_args + 1))
-        found = {1, *(2 + sum(args) for some in every for args in some)}
-    return found
-
-
-@pytest.mark.parametrize("max_depth", [2, 3])
-@pytest.mark.parametrize("max_args", [2, 3, 4, 5])
-def test_listops_takes_bounds_just_where_an_expression_lies_between_them(max_depth, max_args):
-    lengths = lengths_of(max_depth, max_args)
-    for length in range(2, max(lengths) + 3):
-        bounds = {"min_len": length - 1, "max_len": length + 1}
-        settings = {"max_depth": max_depth, "max_args": max_args} | bounds
-        if length in lengths:
-            build_task("listops", settings)
-        else:
-            with pytest.raises(ValueError, match="no expression has"):
-                build_task("listops", settings)
-
-
 @pytest.mark.parametrize("split", Split)
 def test_chomskys_answers_follow_from_the_strings(split):
     def strings(name):
@@ -257,18 +213,10 @@ def test_causal_recall_is_recall_with_later_queries(split):
     ("name", "settings", "message"),
     [
         ("mqar", {"seq_len": 14}, "seq_len is 14; a whole number of 16 or more"),
-        (
-            "mqar",
-            {"vocab_size": 8},
-            "vocab_size is 8, which has 3 keys for num_pairs=4; 10",
-        ),
         ("mqar", {"filler": "one"}, "filler=one is not known. Known: harmless, random, zero"),
         ("associative_recall", {"context_len": 9}, "context_len is 9; it must be a multiple of 2"),
         ("mad_noisy_recall", {"vocab_size": 18}, "4 tokens or more have to be left"),
-        ("mad_fuzzy_recall", {"max_key_len": 9}, "no word of max_key_len=9"),
-        ("mad_selective_copy", {"seq_len": 20}, "seq_len is 20; a whole number of 34 or more"),
         ("listops", {"max_depth": 2}, "no expression has more than 12 tokens"),
-        ("listops", {"max_len": 501}, "max_len is 501; a whole number of 502 or more"),
         ("parity", {"min_len": 41}, "max_len is 40; a whole number of 41 or more"),
         ("canvas", {"num_digits": 2, "class_token": False}, "two answers are read at the class"),
         ("word_problem", {"group": "M11"}, "group is 'M11'; Z2 to Z999, D3 to D500, S2 to S6"),

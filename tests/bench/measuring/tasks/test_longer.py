@@ -1,12 +1,9 @@
 """Longer examples: the same weights read them; and what a model keeps to go on."""
 
 import pytest
-import torch
 
-import attentions
 from bench.measuring.tasks.base import build_task
-from bench.measuring.tasks.longer import longer_models, state_bytes
-from bench.measuring.tasks.model import build_model
+from bench.measuring.tasks.longer import state_bytes
 from bench.measuring.tasks.train import train
 
 QUICK = {"num_steps": 4, "batch_size": 8, "embed_dim": 16, "num_heads": 2, "num_test_examples": 32}
@@ -38,45 +35,6 @@ def test_a_causal_model_keeps_all_tokens_or_one_matrix_per_head(cell):
     assert of("linear") is None and of("flatten", causal=True) is None
 
 
-@pytest.mark.parametrize("looks_at_values", [False, True], ids=["on meta", "with values"])
-def test_a_state_that_grows_counts_with_all_its_tokens(cell, own_registry, looks_at_values):
-    can = attentions.Capabilities(causal=True, recurrent=True)
-
-    @own_registry.register_attention("growing", title="-", source="-", capabilities=can)
-    class Growing(attentions.Attention):
-        def forward(self, q, k, v):
-            return v
-
-        def flops(self, shape):
-            return 0
-
-        def init_state(self, batch_size, *, dtype, device):
-            return torch.zeros(batch_size, 4, 0, 16, dtype=dtype, device=device)
-
-        def step(self, q, k, v, state):
-            if looks_at_values and not bool(k.isfinite().all()):
-                raise ValueError("these keys are none")
-            return v, torch.cat((state, k), dim=2)
-
-    task = build_task("recall", {"causal": True})
-    # 2 layers of 4 heads: 64 keys of 16, 4 bytes each.
-    assert state_bytes(task, cell("growing", "recall"), None) == 2 * 4 * 64 * 16 * 4
-
-
-def test_the_step_by_which_a_state_is_measured_has_the_gates_that_the_core_takes(cell, monkeypatch):
-    seen = []
-    step = attentions.attention_class("gla").step
-
-    def watched(self, *tensors, **gates):
-        seen.append({name: tuple(gate.shape) for name, gate in gates.items()})
-        return step(self, *tensors, **gates)
-
-    monkeypatch.setattr(attentions.attention_class("gla"), "step", watched)
-    task = build_task("recall", {"causal": True})
-    assert state_bytes(task, cell("gla", "recall"), None) == 2 * 4 * 16 * 16 * 4
-    assert seen == [{"log_decay": (1, 4, 64, 16)}]
-
-
 @pytest.mark.parametrize("name", ["mamba2_ssd_layer", "gated_deltanet_layer", "gla_layer"])
 def test_a_layer_keeps_the_state_of_its_core_and_the_tokens_of_its_convolution(cell, name):
     task = build_task("recall", {"causal": True})
@@ -87,19 +45,6 @@ def test_a_layer_keeps_the_state_of_its_core_and_the_tokens_of_its_convolution(c
         "gla_layer": 4 * 8 * 16,
     }
     assert state_bytes(task, cell(name, "recall"), None) == 2 * numbers[name] * 4
-
-
-def test_longer_models_have_the_norm_over_heads_with_its_learned_scale(cell):
-    settings = {"seq_len": 24, "position": "none", "head_norm": True, **QUICK}
-    asked = cell("softmax", "recall", **settings)
-    model = build_model(build_task("recall", settings), "softmax", {}, 0)
-    with torch.no_grad():
-        model.mixer.norm.weight.fill_(3.0)
-    grown = [longer for _, longer in longer_models(model, asked, None)]
-    assert len(grown) == 2
-    for longer in grown:
-        assert (longer.mixer.norm.weight == 3).all()
-    assert list(train(asked).longer) == ["48", "96"]
 
 
 def test_a_hybrid_keeps_the_states_of_its_softmax_layers_too(cell):

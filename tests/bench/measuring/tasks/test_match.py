@@ -10,7 +10,7 @@ import attentions
 from bench.measuring.support import why_unbuildable
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.longer import state_bytes
-from bench.measuring.tasks.match import CannotMatch, closest, flops_per_example, matched
+from bench.measuring.tasks.match import CannotMatch, flops_per_example, matched
 from bench.measuring.tasks.model import build_model
 from bench.measuring.tasks.train import train
 
@@ -32,10 +32,6 @@ def costs(found):
     model = build_model(task, found.mechanism, found.hyperparameters, 0)
     num_parameters = sum(p.numel() for p in model.parameters())
     return num_parameters, flops_per_example(task, model.mixers), state_bytes(task, found, None)
-
-
-def test_nothing_is_set_where_nothing_is_asked_for(asked):
-    assert matched(asked("gla", "none", causal=True)) == (asked("gla", "none", causal=True), "")
 
 
 @pytest.mark.parametrize(
@@ -93,28 +89,6 @@ def test_what_cannot_be_had_is_a_reason_in_words(asked):
         with pytest.raises(CannotMatch, match=words):
             matched(cell)
         assert words in why_unbuildable(cell)
-
-
-def test_a_state_that_is_too_small_at_every_width_is_no_match(asked, monkeypatch):
-    monkeypatch.setattr("bench.measuring.tasks.match.state_bytes", lambda *words: 4096)
-    with pytest.raises(CannotMatch, match="comes no nearer than 4,096"):
-        matched(asked("softmax", "state", causal=True))
-
-
-def test_controls_keep_no_state_and_stay_as_they_are(asked):
-    found, words = matched(asked("none", "state", causal=True))
-    assert words == "" and found.task.settings["match"] == "none"
-
-
-def test_the_nearest_value_is_found_beside_those_that_are_refused():
-    def cost(value):
-        if value % 2:
-            raise ValueError("odd")
-        return 10 * value
-
-    assert closest(range(1, 99), cost, 41) == (4, 40)
-    with pytest.raises(ValueError, match="odd"):
-        closest([1, 3], cost, 41)
 
 
 def test_a_run_says_what_was_set_and_is_tested_longer_at_that_size(asked):

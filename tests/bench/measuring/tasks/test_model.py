@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import attentions
 from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.model import build_model
 
@@ -39,18 +38,6 @@ def test_a_mechanism_that_draws_for_itself_shifts_no_other_weight(mechanism):
     assert torch.equal(extra[0], model(name).blocks[0].mixer.core.extra)
 
 
-def test_a_mechanism_that_owns_its_projections_leaves_the_rest_the_same():
-    layer = next(
-        name
-        for name in attentions.attention_names()
-        if issubclass(attentions.attention_class(name), attentions.AttentionLayer)
-    )
-    expected, found = model("softmax").state_dict(), model(layer).state_dict()
-    shared = [name for name in expected if ".mixer." not in name]
-    assert shared == [name for name in found if ".mixer." not in name]
-    assert all(torch.equal(found[name], expected[name]) for name in shared)
-
-
 def test_initial_weights_follow_the_seed_and_not_what_ran_before():
     first = model("softmax", seed=0).state_dict()
     torch.manual_seed(123)
@@ -60,13 +47,6 @@ def test_initial_weights_follow_the_seed_and_not_what_ran_before():
     drawn = [name for name in first if name.endswith("weight") and "norm" not in name]
     assert drawn
     assert not any(torch.equal(other[name], first[name]) for name in drawn)
-
-
-@pytest.mark.parametrize("task", ["recall", "digits"])
-def test_layers_start_with_weights_of_their_own(task):
-    one, two = (block.state_dict() for block in model("softmax", task).blocks)
-    assert not torch.equal(one["mixer.qkv.weight"], two["mixer.qkv.weight"])
-    assert not torch.equal(one["conv.weight"], two["conv.weight"])
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -101,32 +81,6 @@ def test_without_positions_there_is_one_answer_from_all_tokens():
         inputs = batch.inputs.clone()
         inputs[:, token] += 1
         assert (net(inputs) != before).any(dim=-1).all()
-
-
-def test_where_answers_are_tokens_the_head_is_the_embedding():
-    net = model("softmax")
-    assert net.head.weight is net.embedding.weight
-
-
-def test_a_mechanism_gets_an_ordinary_sequence(mechanism):
-    seen = []
-
-    def forward(core, q, k, v):
-        seen.append((q.shape, q.is_contiguous()))
-        return v
-
-    name = mechanism("looks", forward)
-    batch = next(build_task("recall", {}).batches(Split.TRAIN, 0))
-    model(name)(batch.inputs, batch.positions)
-    assert seen == [(torch.Size([32, 4, 64, 16]), True)] * 2
-
-
-def test_hyperparameters_reach_the_mechanism_and_mistakes_are_refused():
-    task = build_task("recall", {})
-    net = build_model(task, "performer", {"num_features": 7}, 0)
-    assert net.blocks[1].mixer.core.num_features == 7
-    with pytest.raises(TypeError, match="num_featurs"):
-        build_model(task, "performer", {"num_featurs": 7}, 0)
 
 
 def test_a_ratio_of_0_leaves_the_mlps_out():
@@ -206,21 +160,6 @@ def test_the_norm_over_heads_has_a_scale_that_is_learned():
     torch.testing.assert_close(mixed_by(net, batch)[0], before * torch.arange(1.0, 17.0))
 
 
-@pytest.mark.parametrize("mechanism", ["softmax", "gla", "flatten"])
-def test_a_norm_over_heads_changes_no_weight_outside_itself(mechanism):
-    causal = mechanism == "gla"
-    usual = model(mechanism, causal=causal).state_dict()
-    normed = model(mechanism, causal=causal, head_norm=True).state_dict()
-    own = {name for name in normed if ".mixer.norm." in name}
-    assert len(own) == 2 and normed.keys() - own == usual.keys()
-    assert all(torch.equal(normed[name], usual[name]) for name in usual)
-
-
-def test_a_layer_with_projections_of_its_own_gets_no_norm_over_heads():
-    plain, asked = (model("gla_layer", causal=True, head_norm=on) for on in (False, True))
-    assert plain.state_dict().keys() == asked.state_dict().keys()
-
-
 @pytest.mark.parametrize(
     ("mechanism", "task"),
     [
@@ -247,18 +186,6 @@ def test_the_spread_of_linear_maps_is_that_of_all_of_them_and_biases_are_zero(me
     assert ("head" in redrawn) == (task == "digits")  # recall's head is the embedding
 
 
-def test_linear_maps_are_drawn_alike_whatever_other_maps_a_mechanism_has():
-    settings = {"causal": True, "linear_std": 0.05}
-    expected = {n: w for n, w in model("softmax", **settings).state_dict().items()}
-    for mechanism in ("hedgehog", "gla"):
-        found = model(mechanism, **settings).state_dict()
-        assert all(torch.equal(found[name], weight) for name, weight in expected.items())
-    other = model("softmax", seed=1, **settings).state_dict()
-    assert not torch.equal(other["blocks.0.mlp.0.weight"], expected["blocks.0.mlp.0.weight"])
-    layers = [expected[f"blocks.{i}.mlp.0.weight"] for i in (0, 1)]
-    assert not torch.equal(*layers)
-
-
 def names_of(net):
     return [mixer.core.name for mixer in net.mixers]
 
@@ -281,3 +208,34 @@ def test_a_hybrid_of_softmax_alone_is_softmax_and_others_keep_their_weights():
     for name, weight in mixed.items():
         own = softmax if name.startswith("blocks.1.") else gla
         assert torch.equal(weight, own[name])
+
+
+POSITIONS = ("learned", "rope", "none")
+
+
+def outputs(net, tokens):
+    return net(tokens, torch.arange(tokens.shape[1]).expand_as(tokens))
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "linear"])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_only_without_positions_is_the_order_of_tokens_nothing(mechanism, position):
+    net = model(mechanism, conv_width=0, position=position)
+    tokens = torch.randint(1, 64, (1, 64))
+    tokens[0, :2] = torch.tensor([3, 5])
+    order = torch.arange(64).roll(1)
+    before, after = outputs(net, tokens)[:, order], outputs(net, tokens[:, order])
+    assert torch.allclose(before, after, atol=1e-5) == (position == "none")
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "gla"])
+def test_what_knows_no_places_takes_longer_sequences(mechanism):
+    longer = torch.randint(1, 64, (1, 100))
+    for position in ("rope", "none"):
+        net = model(mechanism, conv_width=0, position=position, causal=True)
+        assert outputs(net, longer).shape == (1, 100, 64)
+
+
+def test_a_layer_that_owns_its_projections_takes_no_rotary_positions():
+    with pytest.raises(ValueError, match="gla_layer owns its projections, so position=rope"):
+        model("gla_layer", position="rope", causal=True)

@@ -8,8 +8,6 @@ import torch
 import attentions
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.model import auxiliary_loss, build_model
-from bench.measuring.tasks.train import train
-from tests.bench.measuring.tasks.small import SMALL
 
 HEAD, FULL = (2, 4, 64), (2, 4, 64, 16)
 """A number, and a channel each, for every token of every head."""
@@ -103,22 +101,6 @@ def test_all_other_weights_start_as_around_any_core(mechanism):
     expected = model("linear").state_dict()
     found = model(mechanism).state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-
-
-@pytest.mark.parametrize(("mechanism", "names"), [("gla", ("log_decay",)), ("linear", ())])
-def test_the_result_says_what_was_projected(cell, mechanism, names):
-    quick = {"num_steps": 2, "embed_dim": 16, "num_heads": 2} | SMALL["recall"]
-    assert train(cell(mechanism, "recall", causal=True, **quick)).gates == names
-
-
-def test_a_core_without_gates_is_left_alone():
-    assert all(block.mixer.gates is None for block in model("linear").blocks)
-
-
-@pytest.mark.slow
-def test_with_gates_that_the_data_choose_a_gated_mechanism_learns_to_recall(cell):
-    short = {"seq_len": 40, "num_steps": 250, "learning_rate": 1e-2}
-    assert train(cell("gated_deltanet", "recall", causal=True, **short)).accuracy > 0.9
 
 
 def test_an_auxiliary_loss_trains_the_maps_of_gates_and_nothing_else():

@@ -76,10 +76,3 @@ def test_the_smallest_sequence_and_vocabulary_are_as_the_messages_say():
     assert drawn(Split.TEST, seq_len=21)
     with pytest.raises(ValueError, match=r"seq_len is 20; num_pairs=4 .* needs 21 or more"):
         build_task("recall", {"seq_len": 20})
-
-
-def test_too_many_pairs_are_refused_by_name():
-    with pytest.raises(ValueError, match="31 keys for num_pairs=40; 82 or more"):
-        build_task("recall", {"num_pairs": 40})
-    with pytest.raises(ValueError, match="seq_len is 64; num_pairs=30"):
-        build_task("recall", {"num_pairs": 30})

@@ -31,14 +31,6 @@ def test_the_answer_is_the_sign_of_the_one_tile_of_the_same_class():
                 assert nearest[match] != nearest[0]  # another image of that class
 
 
-def test_the_question_is_never_one_of_the_images_that_are_shown_beside_a_sign():
-    known = digit_images(Split.TRAIN).inputs[..., 0]
-    for batch in drawn("tile_recall", count=4, batch_size=128):  # by luck it would be, five times
-        nearest = torch.cdist(batch.inputs[..., :64], known).argmin(dim=-1)  # (B, N)
-        has_sign = (batch.inputs[..., 64:] > 0).any(dim=-1)
-        assert not ((nearest == nearest[:, :1]) & has_sign).any()
-
-
 def images_under_the_noise(batches):
     """(n, 64): the known images nearest to all tiles that are not empty."""
     tiles = torch.cat([batch.inputs for batch in batches]).flatten(0, 1)[:, :64]
@@ -70,8 +62,3 @@ def test_each_part_shows_images_of_its_own_split_alone(part):
     assert len(images) == 2 * 8 * 5  # of each example four in pairs and the one that asks
     assert are_among(images, own.pop(part)).all()
     assert not any(are_among(images, others).any() for others in own.values())
-
-
-def test_noise_has_no_rounding():
-    (batch,) = drawn("tile_recall", count=1)
-    assert torch.equal(batch.inputs * 128, (batch.inputs * 128).round())

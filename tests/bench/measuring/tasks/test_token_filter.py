@@ -70,17 +70,6 @@ def test_a_rate_is_how_often_a_token_gets_more_than_its_share(monkeypatch):
     torch.testing.assert_close(rate, (received > 1 / 37).float().mean(dim=0))
 
 
-def test_tokens_are_rated_on_held_out_images_and_never_on_those_of_the_test(monkeypatch):
-    model, task = built()
-    rate = attention_rate(model, task)
-
-    def refuse(split, seed):
-        raise AssertionError(f"asked for images of the {split} split")
-
-    monkeypatch.setattr(task, "batches", refuse)
-    assert torch.equal(attention_rate(model, task), rate)
-
-
 def test_the_time_of_a_filtered_model_holds_the_choice_of_its_tokens(monkeypatch):
     model, task = built()
     score_of, choose, asked = module._score_of, module.kept_tokens, []
@@ -134,12 +123,3 @@ def test_an_oracle_keeps_the_whole_object_and_contrast_is_no_brightness():
     batch.inputs[:, 3], batch.inputs[:, 7, ::2] = 5.0, 1.0
     contrast = module._score_of("patch_contrast", model, task)(batch, slice(16, 24))
     assert contrast.argmax(dim=1).tolist() == [7] * 8
-
-
-def test_what_cannot_be_filtered_says_why():
-    model, task = built("nala_layer")
-    (rate,) = filtered_scores(model, task, ("attention_rate",), (0.5,), clock)
-    assert rate["reason"] == "nala_layer has no weights to look at: it owns its projections."
-    model, task = built("agent")
-    (row,) = filtered_scores(model, task, ("random",), (0.5,), clock)
-    assert "agent: 19 tokens were given; its grid of 1x37 needs 37" in row["reason"]

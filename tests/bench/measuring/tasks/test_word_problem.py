@@ -52,16 +52,6 @@ def test_each_answer_is_the_product_of_all_tokens_so_far(name, split, which):
     assert {token for inputs, _, _ in shown for token in inputs} == set(range(len(meaning)))
 
 
-def test_the_generators_are_the_named_ones():
-    def moved(name):
-        group = named_group(name)
-        chosen = group.elements[list(group.generators)]
-        return [int((row != torch.arange(len(row))).sum()) for row in chosen]
-
-    assert set(moved("S5")) == {2} and set(moved("A5")) == {3} and moved("Z9") == [9]
-    assert moved("D4") == [4, 2]
-
-
 def test_the_last_quarter_is_scored_and_everything_trained_on():
     own = {"num_test_examples": 64, "batch_size": 64}
     whole, late = (
@@ -93,22 +83,6 @@ def test_chance_and_the_sign_are_what_such_guesses_score(name, which, scored):
     assert set(task.plateaus()) == ({"the sign of the permutation"} if name[0] == "S" else set())
     for level in task.plateaus().values():
         assert level == pytest.approx(float(torch.stack(right_by_sign).mean()), abs=0.01)
-
-
-def test_where_the_sign_is_the_whole_answer_it_is_no_partial_one():
-    task = build_task("word_problem", {"group": "S2"})
-    assert task.named.order == 2 and task.plateaus() == {}
-    assert [*build_task("word_problem", {"group": "S3"}).plateaus()] == [
-        "the sign of the permutation"
-    ]
-
-
-def test_the_sign_is_that_of_the_number_of_swaps():
-    task = build_task("word_problem", {"group": "S5"})
-    batch = next(task.batches(Split.TRAIN, 0))
-    odd = task.named.is_odd()[batch.targets]
-    swaps = (batch.inputs > 0).cumsum(dim=1) % 2 == 1
-    assert torch.equal(odd, swaps)
 
 
 def test_a_model_is_scored_at_two_four_and_eight_times_its_length(cell):

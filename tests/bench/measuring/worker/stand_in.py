@@ -1,8 +1,8 @@
 """A server of workers without torch, whose workers do what they are asked to: `-m` it as the real.
 
 Jobs ``fine``, ``hang``, ``long_line``, ``no_message``, ``steps`` without end, ``deaf``, which asks
-and does not hear, ``goes_on`` behind a closed socket, ``real_time``, which ends by a signal without
-a name, and ``child``, which starts a process that outlives its worker and says its number.
+and does not hear, and ``child``, which starts a process that outlives its worker and says its
+number.
 """
 
 import os
@@ -32,13 +32,8 @@ def answer(request, channel):
         channel.send(step="again")
     while job == "deaf":
         channel.send(round=[1.0], waits=True)
-    if job == "goes_on":
-        os.closerange(3, 1000)
-        time.sleep(1000)
     if job == "long_line":
         channel._sock.sendall(b"x" * 10_000_000)
-    if job == "real_time":
-        os.kill(os.getpid(), signal.SIGRTMIN + 5)
     if job == "no_message":
         channel._sock.sendall(b"[1]\n")
     if job == "child":

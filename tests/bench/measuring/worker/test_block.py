@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 
 from bench.core.record import Status
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker import block
-from bench.measuring.worker.block import RoundsListener, time_block
+from bench.measuring.worker.block import time_block
 from bench.measuring.worker.launch import WorkerHung
-from bench.measuring.worker.messages import NoMessage
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END, digest_of
 from tests.bench.measuring.worker.fakes import cell, found
@@ -119,13 +117,6 @@ def test_a_sample_that_is_no_time_is_an_error_of_the_block(clock, sample):
     assert f"a sample of the rounds lasted {sample:g} s by" in outcome.reason
 
 
-@pytest.mark.parametrize("name", ["warmup_s", "calls_per_sample", "cpu_per_wall", "wrong"])
-def test_an_account_of_fewer_members_than_were_timed_is_none(clock, name):
-    short = getattr(found(), name)[:1]
-    outcome = timed(FakeJobs(clock, lambda number: 2.0, **{name: [short]})).outcome
-    assert outcome.status is Status.CRASHED and "rounds of None members" in outcome.reason
-
-
 def test_rounds_that_the_worker_did_not_send_are_an_error_of_the_block(clock):
     sent = {"num_rounds": [2], "digest": [digest_of([[1.0, 0.1]] * 2)]}
     outcome = timed(FakeJobs(clock, lambda number: 2.0, **sent)).outcome
@@ -163,39 +154,12 @@ def test_of_several_processes_the_one_with_the_most_foreign_load_counts(clock):
     assert all(request["stopping"] == share for request in jobs.requests)
 
 
-def test_a_load_that_was_too_much_counts_before_one_with_more_foreign_cores(clock):
-    stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
-    loads = [{"foreign_cores": 0.0, "steal_share": 0.3}, {"foreign_cores": 0.2, "steal_share": 0.0}]
-    jobs = FakeJobs(clock, lambda number: 2.0, load=loads, is_noisy=[True, False])
-    found = timed(jobs, stopping=stopping).outcome.found
-    assert found.is_noisy and found.load == loads[0]
-
-
 @pytest.mark.parametrize("others", ["precise", "rounds", "budget"])
 def test_rounds_of_several_processes_are_precise_if_all_are_and_cut_short_if_one_is(clock, others):
     stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
     for reasons, said in (([others, "precise"], others), ([others, "interrupted"], "interrupted")):
         jobs = FakeJobs(clock, lambda number: 2.0, stop_reason=reasons)
         assert timed(jobs, stopping=stopping).outcome.found.stop_reason == said
-
-
-def test_rounds_of_which_one_process_failed_have_failed(clock):
-    class Killed(FakeJobs):
-        def do(self, job, on_message, may_stop, **request):
-            outcome = super().do(job, on_message, may_stop, **request)
-            is_first = len(self.requests) == 1
-            return outcome if is_first else Outcome(status=Status.CRASHED, reason="killed")
-
-    jobs = Killed(clock, lambda number: 2.0, load=[{"foreign_cores": 0.9}] * 2)
-    rounds = timed(jobs, stopping=Stopping(min_rounds=6, max_rounds=6, num_processes=3))
-    assert rounds.outcome.reason == "killed" and len(jobs.requests) == 2
-
-
-def test_a_stop_is_followed_by_no_further_process(clock):
-    jobs = FakeJobs(clock, lambda number: 2.0)
-    jobs.interrupt = SimpleNamespace(is_asked=True)
-    rounds = timed(jobs, stopping=Stopping(min_rounds=4, max_rounds=4, num_processes=2))
-    assert len(jobs.requests) == 1 and rounds.processes == [0, 0]
 
 
 def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(clock):
@@ -212,12 +176,3 @@ def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(cl
     jobs = Asked(clock, lambda number: 2.0)
     timed(jobs, stopping=Stopping(min_rounds=4, max_rounds=4, num_processes=2))
     assert jobs.may_stop == (False, False, False, True)
-
-
-@pytest.mark.parametrize("most", [1, 3])  # the fewest are taken whatever the most are
-def test_a_worker_cannot_send_more_rounds_than_it_takes(most):
-    heard = RoundsListener(COLUMNS, replace(STOPPING, max_rounds=most), 60.0)
-    for _ in range(3):
-        heard({"round": [1.0, 0.1]})
-    with pytest.raises(NoMessage, match="one more than 3 rounds"):
-        heard({"round": [1.0, 0.1]})

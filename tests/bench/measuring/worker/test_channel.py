@@ -3,7 +3,6 @@ import socket
 
 import pytest
 
-from bench.core.record import Status
 from bench.measuring.worker import channel as room
 from bench.measuring.worker.channel import Channel
 
@@ -25,12 +24,6 @@ def sockets():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
-
-
-def test_a_message_is_one_line_of_json(sockets):
-    ours, theirs = sockets
-    Channel(theirs).send(step="build", status=Status.OK)
-    assert json.loads(ours.recv(100)) == {"step": "build", "status": "ok"}
 
 
 def test_requests_are_read_line_by_line(sockets):
@@ -78,11 +71,3 @@ def test_a_question_waits_until_it_is_heard_and_a_stop_before_it_is_not_lost(soc
     ours.sendall(b'{"stop": true}\n{"heard": true}\n{"job": "trial"}\n')
     channel.ask(step="rounds")
     assert channel.read() == {"job": "trial"}
-
-
-def test_who_waits_for_a_parent_that_is_gone_ends(sockets, ends):
-    ours, theirs = sockets
-    channel = Channel(theirs)
-    ours.shutdown(socket.SHUT_WR)
-    with pytest.raises(Ended):
-        channel.ask(step="rounds")

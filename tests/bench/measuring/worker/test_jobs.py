@@ -41,14 +41,6 @@ def test_a_second_ctrl_c_raises_and_a_second_hangup_does_not(hangup):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_handlers_are_put_back(hangup):
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    with Interrupt():
-        assert [signal.getsignal(number) for number in numbers] != before
-    assert [signal.getsignal(number) for number in numbers] == before
-
-
 def test_what_nohup_ignores_stays_ignored(hangup):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with Interrupt() as interrupt:
@@ -101,12 +93,6 @@ def test_a_constructor_that_ends_its_process_takes_its_entry_along_and_no_other(
     )
     assert refusals(some, jobs) == {some[0].key: "no", some[2].key: "not a"}
     assert jobs.asked == [["a", "b", "c", "b", "d"], ["c", "d"]]
-
-
-def test_no_cell_is_asked_of_nobody_and_who_names_one_beyond_the_last_takes_its_entry_along():
-    assert refusals([], Builders()) == {}
-    jobs = Builders(([{"asked": 0}, {"asked": 2}], BUILT), ([{"asked": 0}], BUILT))
-    assert refusals(shapes("a", "b"), jobs) == {} and jobs.asked == [["a", "b"], ["b"]]
 
 
 @pytest.fixture
@@ -175,10 +161,3 @@ def test_a_stop_is_asked_once_of_a_worker_whose_rounds_are_worth_keeping_and_kil
         with pytest.raises(Interrupted):
             jobs.do(BUILD, may_stop=may_stop)
         assert jobs.server.is_killed
-
-
-def test_a_worker_that_says_more_than_any_job_has_to_say_is_ended(talk, monkeypatch):
-    monkeypatch.setattr(room, "_MAX_MESSAGES", 2)
-    assert talk(ROUND, ROUND, LAST).do(BUILD).is_ok
-    outcome = talk(ROUND, ROUND, ROUND, LAST).do(BUILD)
-    assert outcome.status is Status.CRASHED and "one more than its job has" in outcome.reason

@@ -4,13 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from unittest.mock import Mock
 
 import psutil
 import pytest
 
-from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
 from bench.measuring.worker import launch
 from bench.measuring.worker.jobs import Interrupt, Jobs
@@ -39,11 +36,6 @@ def is_alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def test_a_job_that_ends_well_leaves_no_worker(jobs):
-    assert do(jobs, "fine").is_ok
-    assert jobs.server._workers == set()
 
 
 @linux
@@ -127,34 +119,6 @@ def test_a_worker_that_never_stops_talking_ends_and_no_other(jobs, job, said):
     assert do(jobs, "fine").is_ok
 
 
-def test_a_worker_that_goes_on_behind_a_closed_socket_ends_and_its_neighbour_does_not(
-    jobs, monkeypatch
-):
-    monkeypatch.setattr(launch, "_ENDING_S", 0.1)
-    neighbour = jobs.server.spawn(job="hang")
-    outcome = do(jobs, "goes_on")
-    assert outcome.status is Status.CRASHED
-    assert "the worker closed its socket and went on" in outcome.reason
-    assert is_alive(neighbour.pid) and len(jobs.server._workers) == 1
-    neighbour.kill()
-
-
-def test_no_room_for_the_output_of_a_worker_is_said_in_a_sentence(jobs, monkeypatch):
-    monkeypatch.setattr(
-        tempfile, "TemporaryFile", Mock(side_effect=OSError(28, "No space left on device"))
-    )
-    with pytest.raises(ConfigError, match="can be made: No space left on device"):
-        jobs.server.spawn(job="fine")
-
-
-@linux
-def test_a_worker_that_dies_by_a_signal_without_a_name_has_crashed_by_its_number(jobs):
-    outcome = do(jobs, "real_time")
-    assert outcome.status is Status.CRASHED
-    assert f"killed by signal {signal.SIGRTMIN + 5}" in outcome.reason
-    assert do(jobs, "fine").is_ok
-
-
 PARENT = f"""
 from bench.measuring.worker import launch
 from bench.measuring.worker.launch import WorkerServer
@@ -186,17 +150,3 @@ def test_server_and_worker_end_with_a_parent_that_is_killed(stopped, tmp_path):
         terminal.seek(0)
         assert terminal.read() == ""
     parent.stdout.close()
-
-
-def test_a_server_that_was_launched_is_waited_for_by_the_first_job_alone(jobs):
-    jobs.server.launch()
-    launched = jobs.server._process.pid
-    assert do(jobs, "fine").is_ok
-    assert jobs.server._process.pid == launched
-
-
-def test_a_server_that_is_still_loading_is_ended_at_once_by_its_caller(jobs):
-    jobs.server.launch()
-    loading = jobs.server._process.pid
-    jobs.server.stop()
-    assert not is_alive(loading)

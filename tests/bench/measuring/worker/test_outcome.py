@@ -2,10 +2,8 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
-import torch
 
 from bench.core.record import Status
-from bench.measuring.device import device_named
 from bench.measuring.worker.outcome import Outcome, first_line
 from bench.measuring.worker.results import (
     PairedRoundsResult,
@@ -69,26 +67,7 @@ def test_a_quality_that_no_record_could_hold_is_a_crash():
         assert came(**wrong).status is Status.CRASHED
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (RuntimeError("[enforce fail] std::bad_alloc"), True),
-        (RuntimeError("out of range"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_a_lack_of_memory_is_told_from_other_errors(error, expected):
-    assert device_named("cpu").is_out_of_memory(error) is expected
-
-
 def test_a_reason_is_one_line_of_bearable_length():
     assert first_line(ValueError("\n  one\ntwo")) == "one"
     assert len(first_line(ValueError("x" * 1000))) == 300
     assert first_line(KeyError()) == "KeyError"
-
-
-def test_no_long_text_passes_the_socket():
-    outcome = Outcome(status=Status.ERROR, reason="x" * 10**7, detail="y" * 10**7)
-    assert len(json.dumps(outcome.to_message())) < 50_000

@@ -9,7 +9,7 @@ import torch
 
 from bench.measuring import subject as subjects
 from bench.measuring.worker import paired as module
-from bench.measuring.worker.paired import paired_rounds, repeating
+from bench.measuring.worker.paired import paired_rounds
 from tests.bench.measuring.worker.fakes import Channel, cell, timed_by
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -94,20 +94,3 @@ def test_what_calls_need_is_made_before_the_first_of_them_is_timed(pair, monkeyp
     monkeypatch.setitem(subjects._BEFORE, mode, note)
     pair.take(mode=mode, causal=True)
     assert made == [0] * 8, "four sets of inputs, for each of two trees"
-
-
-def test_every_nth_call_does_its_work_twice():
-    calls = []
-    slowed = repeating(lambda: calls.append(1), 3)
-    counts = []
-    for _ in range(6):
-        slowed()
-        counts.append(len(calls))
-    assert counts == [1, 2, 4, 5, 6, 8]
-
-
-def test_without_a_slowdown_the_call_itself_is_timed():
-    def call():
-        return 7
-
-    assert repeating(call, None) is call

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from bench.core.record import Status
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING, CeilingResult
@@ -72,14 +70,3 @@ def test_a_busy_machine_is_looked_at_again_and_the_best_is_kept():
         seen.append((roofs.of(CELL)["flops_per_s"], roofs.of(CELL)["is_noisy"]))
     assert seen == [(3.0, True), (3.0, True), (4.0, False), (4.0, False)]
     assert len(jobs.asked) == 3
-
-
-@pytest.mark.parametrize(("dtype", "num_threads"), [("float32", 1), ("float32", 2), ("float64", 1)])
-def test_nobody_looks_where_a_calibration_says_it(dtype, num_threads):
-    known = {"device": "cpu", "dtype": "float32", "num_threads": 1}
-    of_card = known | {"device": "cuda:0", "dtype": "float64"}
-    jobs, roofs = FakeJobs(None), Roofs({"ceilings": [known, of_card]})
-    workload = replace(CELL.kernel, dtype=dtype)
-    roofs.look(jobs, [replace(CELL, num_threads=num_threads, workload=workload)])
-    assert bool(jobs.asked) == ((dtype, num_threads) != ("float32", 1))
-    assert roofs.of(CELL) is None

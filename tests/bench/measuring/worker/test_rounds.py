@@ -31,23 +31,12 @@ def test_intervals_are_looked_at_only_when_they_are_due():
     assert half_widths([*taken, *taken[:2]], [0, 0], STOPPING) is None, "every fourth round"
 
 
-def test_without_a_reference_there_is_no_ratio_to_look_at():
-    assert half_widths([[1.0, 2.0]] * 7, None, STOPPING) is None
-    assert half_widths([[1.0, 2.0]] * 7, [None, None], STOPPING) is None
-
-
 def test_a_constant_ratio_is_known_and_a_wandering_one_is_not():
     steady = [[float(n), 3.0 * n] for n in range(1, 8)]
     assert half_widths(steady, [0, 0], STOPPING) == pytest.approx([0.0, 0.0])
     wandering = [[1.0, float(n)] for n in range(1, 8)]
     widths = half_widths(wandering, [0, 0], STOPPING)
     assert widths[0] == pytest.approx(0.0) and widths[1] > 0.1
-
-
-def test_each_member_is_held_against_the_reference_of_its_own():
-    taken = [[1.0, float(n), 2.0 * n] for n in range(1, 8)]
-    widths = half_widths(taken, [None, None, 1], STOPPING)
-    assert widths == pytest.approx([0.0])
 
 
 @pytest.fixture
@@ -100,10 +89,41 @@ def test_a_call_that_compiles_again_is_no_sample_of_compiled_code(take_compiled_
         take_compiled_rounds("inductor", [2, 2, 2, 2, 3, 3])
 
 
-@pytest.mark.parametrize(
-    ("compile_mode", "factors"), [("inductor", [2, 3, 3, 3, 3, 3]), ("eager", [2, 2, 2, 2, 3, 3])]
-)
-def test_compiling_outside_of_samples_or_by_an_eager_entry_is_no_fault(
-    take_compiled_rounds, compile_mode, factors
-):
-    take_compiled_rounds(compile_mode, factors)
+class Clock:
+    """A second for each thread that torch has while a call runs."""
+
+    def time_calls(self, call, count):
+        return count * float(torch.get_num_threads())
+
+
+@pytest.fixture
+def numbers_set(monkeypatch):
+    """Subjects that do nothing; gives the numbers of threads that were set."""
+    numbers = []
+    now = torch.get_num_threads()
+    set_threads = torch.set_num_threads
+
+    def noted(number):
+        numbers.append(number)
+        set_threads(number)
+
+    monkeypatch.setattr("bench.measuring.worker.turns.subject_of", lambda cell: FakeSubject())
+    monkeypatch.setattr("bench.measuring.worker.turns.after_rounds", lambda cell, subject: None)
+    monkeypatch.setattr(module, "device_named", lambda name: timed_by(Clock()))
+    monkeypatch.setattr(torch, "set_num_threads", noted)
+    yield numbers
+    set_threads(now)
+
+
+def samples(*numbers):
+    sent, _ = take_rounds(*map(cell, numbers))
+    return [message["round"] for message in sent if "round" in message]
+
+
+def test_members_of_different_threads_have_their_own_in_every_round(numbers_set):
+    assert samples(2, 1) == [[2.0, 1.0]] * 4
+
+
+def test_members_of_the_same_threads_get_them_once_and_never_between_samples(numbers_set):
+    assert samples(2, 2) == [[2.0, 2.0]] * 4
+    assert numbers_set == [2] * 4, "one for each warm-up, one for each check after the rounds"

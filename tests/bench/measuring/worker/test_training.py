@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from bench.core.record import Status
-from bench.measuring.tasks.base import task_class
 from bench.measuring.worker import training as module
 from bench.measuring.worker.outcome import Outcome
-from bench.measuring.worker.training import Training, Trainings, training_words
+from bench.measuring.worker.training import Training, Trainings
 from tests.records import task_cell
 
 
@@ -72,30 +71,6 @@ def test_a_run_beyond_its_time_is_ended_and_its_device_is_free(monkeypatch):
     assert outcome.reason == "training took longer than 60 s"
 
 
-def test_the_time_left_is_reckoned_from_the_first_message_on(monkeypatch):
-    running, said = trainings(on()), []
-    ((worker, _),) = running._running.items()
-    running._say = said.append
-    monkeypatch.setattr(task_class("recall"), "unit", "nats")
-    for passed_s, step in ((4.0, 202), (53.0, 300), (103.0, 400)):
-        worker.poll = lambda _, step=step: {"progress": ["train", step, 500, 3.5, 0.5]}
-        monkeypatch.setattr(module, "now_s", lambda at=100.0 + passed_s: at)
-        assert running._hear(worker, running._running[worker]) is None
-    assert [words.partition("validation ")[2] for words in said] == [
-        "0.500 nats",
-        "0.500 nats, at most 100 s left",
-        "0.500 nats, at most 50 s left",
-    ]
-
-
-def test_time_is_spent_once_however_many_runs_there_are(monkeypatch):
-    running, now = trainings(on(), on()), iter([100.0, 100.2])
-    running._jobs = SimpleNamespace(busy_s=1.0)
-    monkeypatch.setattr(module, "now_s", lambda: next(now))
-    monkeypatch.setattr(module.select, "select", lambda *words: ([], [], []))
-    assert list(running.ended()) == [] and running._jobs.busy_s == pytest.approx(1.2)
-
-
 def test_a_last_message_that_came_together_with_the_one_before_it_is_heard(monkeypatch):
     running = trainings(on())
     ((worker, run),) = running._running.items()
@@ -121,28 +96,3 @@ def test_a_run_is_told_its_checkpoint_and_the_source_that_this_has_to_be_of(monk
         "source": f"of {cell.key}",
         "examples": "out/examples",
     }
-
-
-def test_runs_under_way_end_with_their_sweep_and_free_their_devices():
-    with trainings(on(), on()) as running:
-        both = [*running._running.items()]
-    assert not any(worker.alive or run.lock.held for worker, run in both)
-
-
-def test_a_line_about_training_has_loss_validation_and_the_time_that_is_left_at_most():
-    words = training_words(["train", 100, 400, 0.5124, 0.843], passed_s=5.0)
-    assert words == "train 100/400, loss 0.512, validation 84.3, at most 15 s left"
-    assert training_words(["train", 8, 400, 3.5, None], 0.4) == (
-        "train 8/400, loss 3.500, at most 20 s left"
-    )
-    # A run that was resumed at step 200, at two steps a second: its first message tells no rate.
-    assert training_words(["train", 202, 400, 3.5, None], 4.0, (202, 4.0)) == (
-        "train 202/400, loss 3.500"
-    )
-    assert training_words(["train", 300, 400, 3.5, None], 53.0, (202, 4.0)) == (
-        "train 300/400, loss 3.500, at most 50 s left"
-    )
-    # Bits per byte are no share, however few.
-    assert training_words(["test", 300, 400, 2.0, 0.975], 9.0, unit="bits per byte") == (
-        "test 300/400, loss 2.000, validation 0.975 bits per byte"
-    )

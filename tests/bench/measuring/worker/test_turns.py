@@ -16,7 +16,6 @@ from bench.measuring.worker import turns
 from bench.measuring.worker.outcome import JobFailed
 from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END
 from tests.bench.measuring.worker.fakes import (
-    WORKLOAD,
     Channel,
     FakeSubject,
     cell,
@@ -135,16 +134,6 @@ def test_rounds_end_when_a_ratio_is_known_or_a_stop_is_asked(subjects, monkeypat
     assert sum("round" in message for message in sent) == 1 and result.stop_reason == "interrupted"
 
 
-def test_what_a_cold_cache_costs_is_outside_of_samples(subjects, time, monkeypatch):
-    def flush():
-        time.now += 10.0
-
-    monkeypatch.setattr(module, "device_named", lambda name: timed_by(time, flush))
-    cold = replace(A, workload=replace(WORKLOAD, cache="cold"))
-    _, result = take_rounds(cold, num_rounds=3)
-    assert result.outside_s == pytest.approx(3 * 10.0)
-
-
 def test_a_member_of_several_threads_has_no_share_of_one_core(subjects, monkeypatch):
     now = torch.get_num_threads()
     shares = [
@@ -174,14 +163,6 @@ def test_who_changes_what_all_share_ends_the_rounds_and_is_named(subjects, numbe
     with pytest.raises(JobFailed, match="b changed flush-denormal from False to True") as failed:
         take_rounds(A, B)
     assert failed.value.status is Status.ERROR
-
-
-def test_a_thread_that_computes_at_the_end_is_an_error(subjects, monkeypatch):
-    monkeypatch.setattr(
-        "bench.measuring.measure.state.Watch.last_change", lambda self: "a left a thread"
-    )
-    with pytest.raises(JobFailed, match="a left a thread"):
-        take_rounds(A, B)
 
 
 def test_a_member_that_is_wrong_in_the_end_is_told_apart_from_those_that_are_right(
@@ -230,24 +211,6 @@ def test_a_member_that_gains_from_inputs_that_it_has_seen_is_refused(
     assert result.wrong[1] is None
 
 
-@pytest.mark.parametrize("num_spared", [1, 3, 6])
-def test_a_member_that_computes_less_for_inputs_that_it_has_seen_is_refused_however_quick(
-    subjects, monkeypatch, num_spared
-):
-    class Cached(Remembering):
-        def answer(self):
-            size = 6 if self.next in self.new else 6 - num_spared
-            torch.ones(1, size) @ torch.ones(size, 1)  # as many FLOPs as elements
-            super().answer()
-
-    monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
-    subjects["a"] = Cached(4)
-    _, result = take_rounds(A, B)
-    words = f"a call with new ones computes 24 elements and FLOPs, else {24 - 4 * num_spared}"
-    assert result.wrong[0].endswith(words)
-    assert result.wrong[1] is None
-
-
 @pytest.mark.parametrize(
     "seen",
     [[(2e-5, 1e-5), (3e-5, 1e-5), (1e-5, 1e-5)], [(1.19e-3, 1e-3)], [(2.9e-6, 1e-6)]],
@@ -262,12 +225,3 @@ def test_new_inputs_that_are_a_little_slower_or_at_some_looks_are_no_fault(
     monkeypatch.setattr(turns.Turns, "_time_new_and_seen", lambda self: next(looks))
     _, result = take_rounds(A)
     assert result.wrong == (None,)
-
-
-@pytest.mark.parametrize("cores", [0.0, 0.5])
-def test_whether_others_kept_the_machine_busy_is_handed_on(subjects, monkeypatch, cores):
-    observed = {"foreign_cores": cores, "steal_share": 0.0}
-    monkeypatch.setattr(load, "between", lambda before, after: dict(observed))
-    _, result = take_rounds(A, B)
-    assert result.load == observed
-    assert result.is_noisy == (cores > 0)

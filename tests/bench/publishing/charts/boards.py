@@ -17,11 +17,6 @@ def lengths(entries: tuple[str, ...] = made.ENTRIES, **shape: Any) -> list[Recor
     return [r for n in (256, 1024, 4096) for r in made.block_records(entries, seq_len=n, **shape)]
 
 
-def looks(chart: Chart, field: str) -> dict[str, Any]:
-    """Colour, dash, thickness or shape that each entry is drawn with."""
-    return {point["name"]: point[field] for point in points(chart)}
-
-
 def points(chart: Chart, data: str = "points") -> list[dict[str, Any]]:
     values: list[dict[str, Any]] = chart.spec["datasets"].get(data, [])
     return values

@@ -1,6 +1,4 @@
 import itertools
-import math
-import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,11 +19,6 @@ def test_spread_labels_keep_their_order_their_distance_and_the_range(wanted, gap
     assert all(-1e-6 <= place <= 300 + 1e-6 for place in places)
 
 
-def test_labels_with_room_stay_where_they_were_wanted():
-    assert spread([10.0, 40.0, 90.0], gap=14, low=0, high=100) == [10.0, 40.0, 90.0]
-    assert spread([50.0, 50.0], gap=10, low=0, high=100) == [45.0, 55.0]
-
-
 def test_a_label_moves_off_the_line_that_would_run_through_it():
     rising = [(0.0, 100.0), (200.0, 60.0)]
     (free,) = off_the_lines([(50.0, 20.0)], ["softmax"], [rising], 300)
@@ -33,18 +26,6 @@ def test_a_label_moves_off_the_line_that_would_run_through_it():
     (moved,) = off_the_lines([(50.0, 85.0)], ["softmax"], [rising], 300)
     assert abs(moved - 85.0) >= LINE_HEIGHT / 2
     assert moved + LINE_HEIGHT / 2 <= 80.2 or moved - LINE_HEIGHT / 2 >= 90.0
-
-
-def test_labels_that_move_off_a_line_do_not_cover_each_other():
-    flat = [(0.0, 50.0), (200.0, 50.0)]
-    both = off_the_lines([(50.0, 50.0), (50.0, 52.0)], ["nala", "linear"], [flat], 300)
-    assert abs(both[0] - both[1]) >= LINE_HEIGHT
-    assert all(abs(place - 50.0) >= LINE_HEIGHT / 2 for place in both)
-
-
-def test_where_no_place_is_free_a_label_stays():
-    lines = [[(0.0, float(y)), (200.0, float(y))] for y in range(0, 100, 5)]
-    assert off_the_lines([(50.0, 40.0)], ["softmax"], lines, 100) == [40.0]
 
 
 def test_no_label_of_a_scatter_covers_another_or_a_point():
@@ -58,27 +39,6 @@ def test_no_label_of_a_scatter_covers_another_or_a_point():
     dots = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for a, b in [*itertools.combinations(boxes, 2), *itertools.product(boxes, dots)]:
         assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
-
-
-def test_lines_to_labels_cross_neither_each_other_nor_a_point():
-    draw = random.Random(3)
-    for _ in range(20):
-        places = [(draw.uniform(0, 500), draw.uniform(20, 320)) for _ in range(10)]
-        spots = place_labels(places, ["performer_relu"] * 10, 340)
-        leaders = [(place, spot[:2]) for place, spot in zip(places, spots, strict=True)]
-        for (a, b), (c, d) in itertools.combinations(leaders, 2):
-            assert turn(a, b, c) == turn(a, b, d) or turn(c, d, a) == turn(c, d, b)
-        for i, (start, end) in enumerate(leaders):
-            along = [
-                (start[0] + (end[0] - start[0]) * t / 20, start[1] + (end[1] - start[1]) * t / 20)
-                for t in range(21)
-            ]
-            others = places[:i] + places[i + 1 :]
-            assert all(math.dist(here, point) > 4 for here in along for point in others)
-
-
-def turn(a, b, c):
-    return (b[0] - a[0]) * (c[1] - a[1]) > (b[1] - a[1]) * (c[0] - a[0])
 
 
 def test_a_label_keeps_off_the_dots_of_seeds():

@@ -52,8 +52,3 @@ def test_a_library_that_dies_costs_its_pictures_and_not_the_page(tmp_path, monke
     assert "(page/first.svg)" in page and "second" not in page
     assert "2 pictures missing in" in (said := capfd.readouterr().err)
     assert "page, second, third: vl_convert ended with exit code -6" in said
-
-
-def test_no_charts_are_no_files_and_no_note(tmp_path):
-    assert write_charts((), tmp_path / "charts") == ([], [])
-    assert not (tmp_path / "charts").exists()

@@ -1,15 +1,11 @@
-from dataclasses import replace
-
 import numpy as np
 
 from bench.core.answers import mcnemar
-from bench.publishing.page import answers as of_page
-from bench.publishing.page.answers import MAX_BITS, NUM_SHOWN, answered
+from bench.publishing.page.answers import NUM_SHOWN, answered
 from bench.publishing.page.rows import page_rows
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     METRICS,
-    TEST_SET,
     board,
     solved,
     with_examples,
@@ -80,49 +76,8 @@ def test_the_seed_is_the_least_that_most_rows_have(tmp_path):
     assert group["seed"] == 1 and len(group["rows"]) == 3
 
 
-def test_records_from_before_answers_were_kept_have_none(tmp_path):
-    said = found(made.task_records(ENTRIES), tmp_path)[1]
-    assert said["groups"] == said["examples"] == {}
-
-
-def test_answers_that_are_all_read_at_one_token_are_told_without_it(tmp_path):
-    with_examples(tmp_path, positions=[[4], [4]])
-    said = found(records(), tmp_path)[1]["examples"][TEST_SET]
-    assert [answers for _, answers in said] == ["11, 12, 13, 14", "15, 16"]
-
-
-def test_an_image_has_its_class(tmp_path):
-    pixels = {"shape": [2, 1, 1], "low": 0.0, "high": 1.0, "uint8_base64": "AAA="}
-    with_examples(tmp_path, inputs=pixels, targets=[7, 0], positions=None)
-    assert found(records(), tmp_path)[1]["examples"] == {TEST_SET: [["", "7"], ["", "0"]]}
-
-
 def test_a_damaged_file_of_examples_counts_as_none(tmp_path):
     with_examples(tmp_path, targets=["<b>", 3])
     said = found(records(), tmp_path)[1]
     [group] = said["groups"].values()
     assert said["examples"] == {} and group["asked"] == [4] * NUM_SHOWN
-
-
-def test_where_nobody_knows_the_answers_of_an_example_pairs_alone_are_shown(tmp_path):
-    given = [made.changed(record, answers_per_cluster=None) for record in records()]
-    [group] = found(given, tmp_path)[1]["groups"].values()
-    assert group["asked"] == [] and group["bits"] == [""] * 3 and len(group["pairs"]) == 3
-
-
-def test_much_is_cut(tmp_path, monkeypatch):
-    given = [made.changed(r, answers_per_cluster=1000) for r in records(20_000)]
-    [group] = found(given, tmp_path)[1]["groups"].values()
-    assert group["asked"] == [1000] * 8 and len(group["bits"][0]) <= MAX_BITS / 4
-    long = {"inputs": [list(range(1000))] * 2}
-    with_examples(tmp_path, **long)
-    [first, _] = found(records(), tmp_path)[1]["examples"][TEST_SET]
-    assert first[0].endswith("158 159 … 840 more")
-    monkeypatch.setattr(of_page, "MAX_CHARACTERS", 100)
-    assert found(records(), tmp_path)[1]["examples"] == {}
-
-
-def test_the_same_records_of_another_sweep_change_nothing(tmp_path):
-    given = records()
-    other = [replace(record, sweep="other") for record in given]
-    assert found(given, tmp_path)[1] == found(other, tmp_path)[1]

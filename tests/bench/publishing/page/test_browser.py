@@ -99,15 +99,6 @@ def test_filters_change_rows_and_the_address(reader):
     assert reader.names() == ["softmax_explicit"]
 
 
-def test_the_link_to_the_table_keeps_the_view(reader):
-    reader.choose("length", "1024")
-    reader.page.locator(".skip").focus()
-    reader.page.keyboard.press("Enter")
-    reader.settle()
-    assert reader.page.url.endswith("#table-heading")
-    assert reader.page.locator("#filter-length").input_value() == "1024"
-
-
 def test_an_address_shows_the_view_that_it_was_taken_from(browser, address):
     context = browser.new_context()
     shown = Reader(context, f"{address}#kind=task&f.task=digits&sort=accuracy asc&open=linear")
@@ -180,27 +171,6 @@ def test_the_picture_can_be_switched_and_follows_the_filters(reader):
     assert "1,024 tokens" in reader.page.locator("#headline").inner_text() != before
 
 
-def test_lines_that_lie_on_each_other_are_named_together(reader):
-    names = reader.page.evaluate(
-        """(() => {
-          const line = (name, ys) => ys.map((y, i) => ({ name, x: 2 ** i, y }));
-          const y = { pixel: (value) => value };
-          const lines = [line("a", [1, 2, 3]), line("b", [9, 9, 9]), line("c", [1.4, 2])];
-          lines.push(line("d", [1, 5]));
-          return together(lines, y).map(([{ name }]) => name);
-        })()"""
-    )
-    assert names == ["a, c", "b", "d"]
-
-
-def test_a_phone_shows_rank_name_speed_up_and_accuracy(browser, address):
-    context = browser.new_context(viewport={"width": 420, "height": 900})
-    shown = Reader(context, address)
-    fields = shown.page.evaluate("table.getColumns().map((column) => column.getField())")
-    assert fields == ["rank", "name", "speedup_over", "accuracy"]
-    context.close()
-
-
 def test_intervals_are_shown_on_demand(reader):
     cell = reader.page.locator("#table [tabulator-field='speedup_over'] .value").first
     assert "[" not in cell.inner_text()
@@ -208,14 +178,6 @@ def test_intervals_are_shown_on_demand(reader):
     reader.page.locator("#columns summary").click()
     reader.page.locator("#column-intervals").check()
     assert "[" in cell.inner_text() and "intervals=yes" in reader.page.url
-
-
-def test_a_cell_without_a_number_is_a_dash_with_its_reason(browser, address):
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    shown = Reader(context, f"{address}#f.length=*")
-    holes = shown.page.locator("#table .tabulator-cell span.fine", has_text="–")
-    assert holes.count() and all(holes.nth(i).get_attribute("title") for i in range(holes.count()))
-    context.close()
 
 
 def test_names_on_charts_do_not_overlap(reader):
@@ -267,15 +229,6 @@ def opened(browser, tmp_path):
     for one in pages:
         assert one.said == []
         one.page.context.close()
-
-
-def test_no_row_is_the_fastest_where_none_is_ranked(opened):
-    for num_rounds, words in ((3, "Nothing is ranked at"), (30, "Of the rows that were timed, ")):
-        shown = opened(made.block_records(("softmax", "nala"), num_rounds=num_rounds))
-        shown.page.locator("summary", has_text="Which one for me?").click()
-        assert shown.page.locator("#advice .answer").inner_text().startswith(words)
-        num_unranked = shown.page.locator("#advice td", has_text="yes, not ranked").count()
-        assert num_unranked == (2 if num_rounds == 3 else 0)
 
 
 def test_scores_beside_timed_rows_are_those_of_the_first_settings(opened):

@@ -56,26 +56,6 @@ def test_a_choice_keeps_the_focus(opened):
     assert focused(shown) == "picture-pareto-latency_s"
 
 
-def test_every_row_of_a_long_table_is_printed(opened):
-    records = made.block_records(["softmax"], num_rounds=7)
-    twins = [made.kernel_cell(f"twin_{number}") for number in range(80)]
-    shown = opened([*records, *(replace(records[0], cell=twin) for twin in twins)])
-    shown.page.emulate_media(media="print")
-    assert shown.page.locator("#table .tabulator-row").count() == 81
-
-
-def test_charts_are_printed_for_white_paper(opened):
-    shown = opened(sweep())
-    shown.page.emulate_media(media="print")
-    look = "getComputedStyle(document.querySelector('#charts svg')).filter"
-    assert shown.page.evaluate(look) == "none"
-    shown.page.emulate_media(media="screen")
-    shown.page.locator("#theme").click()
-    shown.settle()
-    shown.page.emulate_media(media="print")
-    assert shown.page.evaluate(look) == "invert(1) hue-rotate(180deg)"
-
-
 def test_a_cell_that_broke_before_has_its_latency_of_today(opened):
     cell = made.kernel_cell("nala", seq_len=256)
     broken = made.failed_record(cell, Status.ERROR, "It broke.")

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -6,9 +5,8 @@ import numpy as np
 
 from bench.core.record import Status
 from bench.publishing.metrics.ranks import Ranks
-from bench.publishing.page.rows import Columns, page_rows, rounded, wins
+from bench.publishing.page.rows import Columns, page_rows, wins
 from tests import records as made
-from tests.bench.publishing.metrics.growing import with_ratios
 from tests.bench.publishing.page.made_pages import (
     METRICS,
     board,
@@ -42,30 +40,6 @@ def test_rows_may_lack_columns():
         },
         "numbers": {"x": [1, None, None], "y": [None, None, 0.123457]},
     }
-
-
-def test_numbers_keep_six_digits_and_counts_all():
-    assert rounded(1234567) == 1234567
-    assert rounded(1.23456789) == 1.23457
-    assert rounded(True) is True
-
-
-def test_rows_that_share_places_have_the_first_and_the_last_of_them():
-    records = made.block_records(("softmax", "nala", "linear"), seq_len=4096)
-    twin = next(r for r in records if r.cell.entry == "nala")
-    records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
-    places = {row["name"]: (row["rank_first"], row["rank_last"]) for row in rows_of(records)}
-    assert places == {
-        "linear": (1, 1),
-        "nala": (2, 3),
-        "nala_cosine": (2, 3),
-        "softmax": (4, 4),
-    }
-
-
-def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them():
-    rows = [r for r in rows_of(made.task_records(task="digits")) if r["name"] == "softmax"]
-    assert rows[0]["accuracy_high"] == 1  # by Student's t over three seeds it is above
 
 
 def test_the_median_of_seeds_that_split_has_no_interval():
@@ -145,34 +119,6 @@ def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share():
     ]
 
 
-def test_a_score_of_nothing_right_has_its_column(tmp_path):
-    records = [made.changed(r, accuracy=0.0) for r in made.task_records(("softmax", "nala"))]
-    found: Any = content(records, tmp_path)
-    assert "accuracy" in [metric["name"] for metric in found["metrics"]]
-
-
-def test_a_crossover_beyond_all_lengths_is_said_and_not_drawn():
-    records = with_ratios("nala", {256: 0.2, 1024: 0.5, 4096: 0.99}, spread=0.1, seed=1)
-    for row in rows_of([*records.values()]):
-        assert row["crossover"].startswith("beyond ") and row["crossings"] == []
-
-
-def test_a_row_over_several_tasks_has_its_mechanism():
-    records = made.task_records(["softmax"]) + made.task_records(["softmax"], task="digits")
-    named = [replace(r, cell=replace(r.cell, entry="mine")) for r in records]
-    assert [row["mechanism"] for row in rows_of(named)] == ["softmax"] * 3
-
-
-def test_sweeps_of_two_machines_are_not_compared(tmp_path):
-    here = made.block_records(("softmax",), seq_len=256)
-    there = [
-        replace(r, environment=r.environment | {"processor": "Other 7000"}, sweep="there")
-        for r in here
-    ]
-    found: Any = content([*here, *there], tmp_path)["sweeps"]
-    assert found["names"] == [made.SWEEP, "there"] and found["rows"]["num_rows"] == 0
-
-
 def test_the_probability_of_a_pair_is_that_the_earlier_row_is_ahead_of_the_later():
     values = np.arange(16.0).reshape(4, 4) / 100
     ranks = Ranks(
@@ -186,14 +132,3 @@ def test_the_probability_of_a_pair_is_that_the_earlier_row_is_ahead_of_the_later
         **{"bc": 6, "bd": 7},
         **{"cd": 11},
     }
-
-
-def test_the_headline_of_a_group_has_that_of_the_other_direction_beside_it():
-    shapes = ({"causal": False}, {"causal": True}, {"causal": True, "mode": "decode"})
-    records = [r for own in shapes for r in made.block_records(("softmax", "nala"), **own)]
-    groups = page_rows(board(records), METRICS).groups
-    said = {(g["axes"]["mode"], g["axes"]["causal"]): g["headline"].split(". ") for g in groups}
-    both = [one.partition(",")[0] for one in said["forward", False]]
-    assert both == ["Bidirectional", "Causal"]
-    assert [one.partition(",")[0] for one in said["forward", True]] == both[::-1]
-    assert [one.partition(",")[0] for one in said["decode", True]] == ["Causal"]

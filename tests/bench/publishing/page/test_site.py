@@ -2,7 +2,6 @@ import re
 from dataclasses import replace
 
 from bench.core.store import read_packed
-from bench.publishing.page import site as of_site
 from bench.publishing.page.site import build_site, views
 from tests import records as made
 from tests.bench.publishing.page.made_pages import RUDE, config
@@ -40,10 +39,3 @@ def test_machines_are_views_of_their_own_where_there_are_several():
     other = replace(one[0], environment=facts)
     titles = [view.title for view in views([*one, other])]
     assert len(titles) == 3 and titles[1].startswith("Another") and "Imaginary" in titles[2]
-
-
-def test_of_many_sweeps_the_newest_have_a_page(monkeypatch):
-    monkeypatch.setattr(of_site, "MAX_SWEEPS", 1)
-    (record,) = made.block_records(("softmax",), num_rounds=7)
-    old = replace(record, sweep="old", started_at="2031-01-01T00:00:00Z")
-    assert [view.title for view in views([record, old])] == ["Everything", f"Sweep {made.SWEEP}"]

@@ -7,13 +7,10 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from bench.publishing.sinks import publish_runs
-from bench.publishing.sinks.trackio import by_entry
-from bench.publishing.sinks.view import view_of
 from tests.bench.publishing.sweeps import config, small_sweep
 from tests.records import stored
 
@@ -61,16 +58,6 @@ def test_mechanisms_are_runs_with_curves_and_the_second_time_they_are_replaced(
     assert {"leaderboard", "measurements", "scaling", "pareto"} <= tables
     assert list(nobody_at_home.iterdir()) == []
     assert not (tmp_path / "wandb").exists()
-
-
-def test_latency_and_accuracy_come_first_and_are_named_alike_for_all_mechanisms():
-    view = view_of(small_sweep("a"), "a", config(Path()))
-    found = by_entry(view)
-    names = {entry: {name for _, own in points for name in own} for entry, points in found.items()}
-    groups = sorted({name.partition("/")[0] for own in names.values() for name in own})
-    assert groups[:2] == ["accuracy", "latency_s"]
-    assert set(groups) <= {"accuracy", "latency_s", "more", "train"}
-    assert "latency_s/float32 forward" in names["softmax"] & names["nala"]
 
 
 def is_table(value):

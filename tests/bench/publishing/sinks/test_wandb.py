@@ -1,13 +1,21 @@
 """Whether a run goes to a server, to the disk or nowhere, and what is said where it fails."""
 
+import json
+import os
+import pty
+import socket
+import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from unittest.mock import Mock
+from typing import Any
 
 import pytest
 
 from bench.publishing.sinks import publish_runs, wandb_door
 from bench.publishing.sinks import wandb as sink
+from tests import records as made
 from tests.bench.publishing.sweeps import config, small_sweep
 
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
@@ -48,12 +56,6 @@ def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
     assert bool(notes) == ("online" in (asked, environment) and not has_key)
 
 
-def test_a_wrong_key_is_told(monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "aa bb")
-    chosen, (note,) = sink.choose_mode(None)
-    assert chosen == "offline" and "may only contain" in note
-
-
 def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(tmp_path, monkeypatch):
     tried: list[Path] = []
 
@@ -72,21 +74,150 @@ def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(tmp_path, monk
     assert f"wandb sync {folders[0]}" in note
 
 
-def test_if_all_fails_there_is_a_note_and_no_exception(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        wandb_door, "write_run", Mock(side_effect=OSError("No space left on device.\nUse another."))
+KEY = "a" * 40
+
+
+def report(out, home, *words, **environment):
+    """`attnbench report` as its own process, with nothing on its standard input."""
+    made.stored(out, *small_sweep())
+    return subprocess.run(
+        [sys.executable, "-m", "bench.report", f"out={out}", "charts=false", *words],
+        env=os.environ | {"HOME": str(home)} | environment,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
-    folders, notes = publish_runs(small_sweep("a") + small_sweep("b"), config(tmp_path))
-    assert folders == []
-    assert notes == [
-        "W&B was left out: OSError: No space left on device. Use another. The records are unharmed."
-    ]
 
 
-def test_what_wandb_offline_has_set_holds_where_a_key_is_configured(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "wandb").mkdir()
-    (tmp_path / "wandb" / "settings").write_text("[default]\nmode = offline\n")
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    chosen, notes = sink.choose_mode(None)
-    assert chosen == "offline" and "`wandb offline` was said here" in notes[0]
+def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(tmp_path, nobody_at_home):
+    made.stored(tmp_path, *small_sweep())
+    ours, theirs = pty.openpty()
+    words = [f"out={tmp_path}", "charts=false", "wandb.mode=null"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.report", *words],
+        env=os.environ | {"WANDB_MODE": "online"},
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        hangs = threading.Timer(60, process.kill)
+        hangs.start()
+        said = b""
+        try:
+            while data := os.read(ours, 4096):
+                said += data
+        except OSError:  # how Linux tells that the other side of a terminal is gone
+            pass
+        hangs.cancel()
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"no API key is configured" in said
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    assert list(nobody_at_home.iterdir()) == []
+
+
+class Server(BaseHTTPRequestHandler):
+    """As much of a W&B server as a run needs; remembers what was sent."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen.append((self.path, body))
+        sent = json.loads(body) if self.path == "/graphql" else {}
+        query = sent.get("query", "")
+        project = {"id": "p", "name": "attnbench", "entity": {"id": "e", "name": "me"}}
+        bucket = {"id": "b", "name": made.SWEEP, "displayName": "d", "config": "{}"}
+        data: dict[str, Any] = {}
+        if "mutation UpsertBucket" in query:
+            data = {"upsertBucket": {"bucket": bucket | {"project": project}, "inserted": True}}
+        elif "mutation CreateRunFiles" in query:
+            files = [
+                {"name": name, "uploadUrl": f"http://{self.headers['Host']}/upload/{name}"}
+                for name in sent["variables"]["files"]
+            ]
+            data = {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        elif "mutation CreateCustomChart" in query:
+            data = {"createCustomChart": {"chart": {"id": "c"}}}
+        elif "mutation UpsertView2" in query:
+            view = {"id": "v", "name": sent["variables"]["name"]}
+            data = {"upsertView": {"view": view, "inserted": True}}
+        elif "query Viewer" in query:
+            data = {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}"}}
+        elif "query ArtifactType" in query:
+            data = {"project": {"artifact": {"artifactType": {"name": "run_table"}}}}
+        elif "mutation CreateArtifact" in query:
+            artifact = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s"}}
+            data = {"createArtifact": {"artifact": artifact}}
+        answer = json.dumps({"data": data}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PUT = _answer
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as here:
+        here.seen = []
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        yield here
+        here.shutdown()
+
+
+def tables_of(server):
+    """The tables that a server was sent, by name."""
+    start = "/upload/media/table/"
+    return {
+        path.removeprefix(start).split("_")[0]: json.loads(body)
+        for path, body in server.seen
+        if path.startswith(start)
+    }
+
+
+def with_key(port):
+    return {
+        "WANDB_BASE_URL": f"http://127.0.0.1:{port}",
+        "WANDB_API_KEY": KEY,
+        "WANDB_ERROR_REPORTING": "false",
+    }
+
+
+def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
+    tmp_path, nobody_at_home, server
+):
+    key = with_key(server.server_port)
+    done = report(tmp_path, nobody_at_home, "wandb.replay=true", **key)
+    assert done.returncode == 0, done.stderr
+    assert "did not take" not in done.stdout
+    sent = tables_of(server)
+    assert {"leaderboard", "measurements", "scaling", "pareto"} <= set(sent)
+    long = sent["measurements"]
+    rows = [dict(zip(long["columns"], row, strict=True)) for row in long["data"]]
+    assert {row["key"] for row in rows} == {record.cell.key for record in small_sweep()}
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+    assert not list((tmp_path / "wandb" / ".data").iterdir())
+    assert list(nobody_at_home.iterdir()) == []
+
+
+def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
+    tmp_path, nobody_at_home, monkeypatch
+):
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts, and never answers
+        for name, value in with_key(mute.getsockname()[1]).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sink, "SEND_TIMEOUT_S", 2.0)
+        folders, notes = publish_runs(
+            small_sweep("a") + small_sweep("b"), config(tmp_path, mode=None)
+        )
+    assert [len(list(folder.glob("*.wandb"))) for folder in folders] == [1, 1]
+    (note,) = notes
+    assert "no answer in 2 s" in note and f"wandb sync {folders[0]}" in note

@@ -7,7 +7,6 @@ them.
 import importlib.util
 import json
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.publishing.sinks import make_for, wandb_door, workspaces
+from bench.publishing.sinks import make_for, workspaces
 from bench.publishing.sinks.view import view_of
 from tests import records as made
 from tests.bench.publishing.sweeps import config, small_sweep
@@ -65,28 +64,10 @@ def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(tmp_path, 
     assert f"wandb.make={kind} wandb.mode=online out={tmp_path}" in note
 
 
-@pytest.mark.parametrize("is_mute", [False, True])
-def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
-    tmp_path, monkeypatch, is_mute
-):
-    pytest.importorskip("wandb_workspaces")
-    goes_on = threading.Event()
-
-    def answer(entity):
-        if is_mute:
-            goes_on.wait()
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(workspaces, "SEND_TIMEOUT_S", 0.1 if is_mute else 60.0)
-    monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
-    monkeypatch.setattr(wandb_door, "default_entity", lambda: "me")
-    monkeypatch.setattr(wandb_door, "keep_charts", answer)
-    file, notes = make_for(small_sweep(), asking(tmp_path, "workspace", mode="online"))
-    goes_on.set()
-    assert file.exists()
-    reason = "no answer in 0 s" if is_mute else "OSError: no route to host"
-    assert f"did not take the workspace: {reason}" in notes[0]
-    assert "wandb.make=workspace wandb.mode=online" in notes[1]
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install attnbench\[workspaces\]"):
+        make_for(small_sweep(), asking(tmp_path, "report"))
 
 
 def test_a_key_without_a_default_entity_is_said(tmp_path, monkeypatch):
@@ -96,12 +77,6 @@ def test_a_key_without_a_default_entity_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(default_entity=None))
     _, notes = make_for(small_sweep(), asking(tmp_path, "report", mode="online"))
     assert "the key has no default entity; say wandb.entity=NAME" in notes[0]
-
-
-def test_a_missing_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install attnbench\[workspaces\]"):
-        make_for(small_sweep(), asking(tmp_path, "report"))
 
 
 if __name__ == "__main__":
