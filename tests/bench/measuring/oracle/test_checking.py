@@ -1,8 +1,6 @@
 """The check looks at the call that is timed, before the rounds and after them."""
 
-import gc
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,14 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import attentions
 from bench.measuring.oracle import checking, expected
-from bench.measuring.oracle.checking import (
-    Incorrect,
-    _kept_at,
-    after_rounds,
-    check,
-    keep,
-    refuse_uninitialised,
-)
+from bench.measuring.oracle.checking import Incorrect, _kept_at, after_rounds, check, keep
 from bench.measuring.subject import Subject
 from tests.records import kernel_cell
 
@@ -34,6 +25,22 @@ def few_pairs(monkeypatch, tmp_path):
     monkeypatch.setattr(expected, "MAX_PAIRS", {"forward": 2**15, "backward": 2**13})
     monkeypatch.setattr(expected, "FREE_PAIRS", 2**10)
     monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
+
+
+BY_ROWS = [
+    *((name, {}) for name in ("softmax", "linear", "performer", "topk")),
+    ("nala", {"rope": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), BY_ROWS)
+def test_mechanisms_that_could_be_asked_by_rows_are_right_at_lengths_that_are_too_long(
+    few_pairs, name, changes
+):
+    settings = attentions.hyperparameters(name) | changes
+    one = cell(name, seq_len=256, num_heads=4, head_dim=16, hyperparameters=settings)
+    found = check(Subject(one))
+    assert found.checked_len < 256 or found.checked_share < 1
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -163,6 +170,15 @@ def test_a_leak_is_told_and_not_refused_where_an_oracle_cannot_write_out_all(
     assert found.leaks_future and found.checked_len == 128
 
 
+@pytest.mark.parametrize("mode", ["forward", "prefill", "forward_backward"])
+@pytest.mark.parametrize("scope", ["core", "layer"])
+def test_no_causal_form_of_ours_leaks(mode, scope):
+    for name in ("softmax", "linear", "performer"):
+        subject = Subject(cell(name, mode=mode, scope=scope, causal=True, seq_len=100))
+        assert not check(subject).leaks_future
+        assert subject.module.training == (mode == "forward_backward"), "as it was"
+
+
 def test_a_rounding_that_depends_on_later_tokens_is_no_leak(monkeypatch):
     def forward(self, q, k, v):
         means = v.cumsum(dim=-2) / torch.arange(1, 1 + v.shape[-2])[:, None]
@@ -172,6 +188,19 @@ def test_a_rounding_that_depends_on_later_tokens_is_no_leak(monkeypatch):
         attentions.attention_class("uniform"), "reference", attentions.Attention.reference
     )
     assert not run(monkeypatch, forward, name="uniform", causal=True).leaks_future
+
+
+def test_rows_that_are_left_out_are_found_without_any_oracle(monkeypatch):
+    def forward(self, q, k, v):
+        out = v.clone()
+        out[..., 24:, :] = 0
+        return out
+
+    for name in ("none", "uniform"):
+        cls = attentions.attention_class(name)
+        monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+        with pytest.raises(Incorrect, match="output is zero in 25% of its rows"):
+            run(monkeypatch, forward, name=name)
 
 
 def test_features_that_are_drawn_anew_in_training_are_no_fault(few_pairs):
@@ -218,6 +247,14 @@ def test_the_gradient_of_each_input_is_checked(monkeypatch, place, name):
         run(monkeypatch, without_gradient_of(place), name="softmax", mode="forward_backward")
 
 
+def test_a_gradient_of_what_the_output_does_not_depend_on_is_refused(monkeypatch):
+    def forward(self, q, k, v):
+        return v + (q - q.detach())
+
+    with pytest.raises(Incorrect, match="gradient of input q should be zero and reaches"):
+        run(monkeypatch, forward, name="none", mode="forward_backward")
+
+
 def test_what_is_wrong_in_training_only_is_refused(monkeypatch):
     def forward(self, q, k, v):
         out = scaled_dot_product_attention(q, k, v)
@@ -255,87 +292,27 @@ def test_gated_mechanisms_are_right_with_their_gates_before_the_rounds_and_after
     after_rounds(one, timed)
 
 
-def test_a_gate_that_is_not_heeded_is_a_wrong_output(monkeypatch):
+def gated(monkeypatch, change, **settings):
+    """Findings about a Gated DeltaNet whose gates something is done to."""
     cls = attentions.attention_class("gated_deltanet")
     forward = cls.forward
 
-    def without_decay(self, q, k, v, *, beta=None, log_decay=None, key_mask=None):
-        return forward(self, q, k, v, beta=beta, key_mask=key_mask)
+    def other(self, q, k, v, *, beta=None, log_decay=None, key_mask=None):
+        beta, log_decay = change(beta, log_decay)
+        return forward(self, q, k, v, beta=beta, log_decay=log_decay, key_mask=key_mask)
 
-    monkeypatch.setattr(cls, "forward", without_decay)
+    monkeypatch.setattr(cls, "forward", other)
+    return check(Subject(cell("gated_deltanet", **({"causal": True} | settings))))
+
+
+def test_a_gate_that_is_not_heeded_is_a_wrong_output(monkeypatch):
     with pytest.raises(Incorrect, match="output differs"):
-        check(Subject(cell("gated_deltanet", causal=True)))
+        gated(monkeypatch, lambda beta, log_decay: (beta, None))
 
 
-class Later(torch.Tensor):
-    """Might compute when it is first used."""
-
-
-def test_a_tensor_of_a_class_of_its_own_is_refused_as_output_and_as_gradient(monkeypatch):
-    def forward(self, q, k, v):
-        return scaled_dot_product_attention(q, k, v).as_subclass(Later)
-
-    with pytest.raises(Incorrect, match="it returns a Later, a subclass of Tensor that may comp"):
-        run(monkeypatch, forward, name="softmax")
-
-    class Scaled(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return gradient.as_subclass(Later)
-
-    def differentiated(self, q, k, v):
-        return scaled_dot_product_attention(Scaled.apply(q), k, v)
-
-    with pytest.raises(Incorrect, match="a plain tensor is needed"):
-        run(monkeypatch, differentiated, name="softmax", mode="forward_backward")
-
-
-@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
-def test_what_reads_memory_that_nobody_wrote_is_refused_and_what_writes_it_first_is_not(
-    monkeypatch, mode
-):
-    def reads(self, q, k, v):
-        return v + 0 * torch.empty_like(v)
-
-    def writes(self, q, k, v):
-        return v + torch.empty_like(v).zero_()
-
-    for forward in (reads, writes):
-        monkeypatch.setattr(attentions.attention_class("none"), "forward", forward)
-        subject = Subject(cell("none", mode=mode))
-        if forward is writes:
-            refuse_uninitialised(subject)
-            continue
-        with pytest.raises(Incorrect, match="reads uninitialised memory: its result is NaN"):
-            refuse_uninitialised(subject)
-        assert not torch.are_deterministic_algorithms_enabled()
-        assert torch.utils.deterministic.fill_uninitialized_memory
-
-
-@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
-def test_no_answer_of_the_oracle_is_in_the_heap_while_the_mechanism_runs(
-    monkeypatch, tmp_path, mode
-):
-    monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
-    found = []
-
-    def forward(self, q, k, v):
-        for x in gc.get_objects():
-            if type(x) is torch.Tensor and x.dtype is torch.float64 and x.shape == v.shape:
-                found.append(x)
-        return scaled_dot_product_attention(q, k, v)
-
-    cls = attentions.attention_class("softmax")
-    monkeypatch.setattr(cls, "forward", forward)
-    monkeypatch.setattr(
-        cls, "reference", Mock(side_effect=AssertionError("softmax is written out"))
-    )
-    one = cell("softmax", mode=mode, dtype="float32")
-    subject = Subject(one)
-    keep(one, check(subject).expected)
-    after_rounds(one, subject)
-    assert found == []
+def test_a_leak_through_gates_alone_is_seen(monkeypatch):
+    cls = attentions.attention_class("gated_deltanet")
+    monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+    assert not check(Subject(cell("gated_deltanet", causal=True))).leaks_future
+    found = gated(monkeypatch, lambda beta, log_decay: (beta.roll(-1, dims=-1), log_decay))
+    assert found.leaks_future

@@ -48,6 +48,18 @@ def test_a_longer_one_by_rows_by_its_first_tokens_or_not_at_its_length(
         assert extent.rows[-1] == 499
 
 
+@pytest.mark.parametrize(("causal", "backward"), [(True, False), (False, True)])
+def test_what_cannot_be_asked_by_rows_is_asked_about_as_many_tokens_as_fit(
+    monkeypatch, causal, backward
+):
+    monkeypatch.setattr(expected, "FREE_PAIRS", 2**10)
+    monkeypatch.setattr(expected, "MAX_PAIRS", {"forward": 2 * 201**2, "backward": 2 * 150**2})
+    mode = "forward_backward" if backward else "forward"
+    name = "linear" if causal else "none"
+    extent = extent_of(subject(name, seq_len=500, causal=causal, mode=mode))
+    assert len(extent.rows) == (150 if backward else 201)
+
+
 def test_of_a_batch_the_last_sequences_are_asked_about_as_many_as_fit(few_pairs):
     assert extent_of(subject("none", seq_len=100, batch_size=5)).num_sequences == 1
     assert extent_of(subject("none", seq_len=64, batch_size=5)).num_sequences == 4

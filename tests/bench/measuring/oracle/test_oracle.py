@@ -5,13 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+import attentions
 from attentions import Geometry, build_attention
 from bench.measuring.oracle.oracle import (
+    ITSELF,
     REFERENCE,
     SOFTMAX,
     TOLERANCES,
     Errors,
     Incorrect,
+    can_ask_by_rows,
     check_gradient,
     distance,
     float64_copy,
@@ -83,6 +86,34 @@ def test_the_slow_form_takes_gates_and_they_matter(num_kv_heads):
     assert not torch.allclose(out, slow_form(module, tensors)[1])
     _, some = slow_form(module, tensors, [3, 7], gates)
     assert torch.equal(some, out[:, :, [3, 7]])
+
+
+@pytest.mark.parametrize("num_kv_heads", [6, 2])
+def test_a_gated_mechanism_without_a_slow_form_is_its_own_oracle(monkeypatch, num_kv_heads):
+    cls = attentions.attention_class("gla")
+    monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+    tensors, module = qkv(num_kv_heads), core("gla", num_kv_heads=num_kv_heads)
+    gates = {"log_decay": -torch.rand(2, 6, LENGTH, 4).double()}
+    who, out = slow_form(module, tensors, None, gates)
+    assert who == ITSELF and torch.equal(out, module(*tensors, **gates))
+
+
+def test_with_gates_none_is_softmax_and_none_is_asked_by_rows(monkeypatch):
+    assert can_ask_by_rows(core("softmax"))
+    monkeypatch.setattr(
+        attentions.attention_class("gated_deltanet"),
+        "capabilities",
+        attentions.Capabilities(
+            causal=True,
+            cross=True,
+            exact=True,
+            gates={"beta": attentions.Gate(), "log_decay": attentions.Gate(high=0)},
+        ),
+    )
+    module = core("gated_deltanet")
+    gates = {"beta": torch.rand(2, 6, LENGTH).double()}
+    assert slow_form(module, qkv(), None, gates)[0] == REFERENCE
+    assert not can_ask_by_rows(module)
 
 
 @pytest.mark.parametrize(
