@@ -22,9 +22,3 @@ def test_long_sums_do_not_overflow_float16():
     out = core(q, k, v)
     assert out.isfinite().all()
     assert (out.float() - core(q.double(), k.double(), v.double())).abs().max() < 1e-3
-
-
-def test_the_state_of_half_inputs_is_float32():
-    state = build(causal=True).init_state(3, dtype=torch.bfloat16, device=torch.device("cpu"))
-    assert state.context.dtype == state.key_sum.dtype == torch.float32
-    assert state.context.shape == (3, 2, 4, 3)
