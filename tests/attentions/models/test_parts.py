@@ -6,7 +6,6 @@ from attentions import Geometry, build_attention
 from attentions.engines.grid_layer import GridLayer
 from attentions.models._parts import (
     DropPath,
-    check_image,
     drop_path_rates,
     outside_cores,
     start_narrow,
@@ -35,13 +34,6 @@ def test_the_authors_layer_can_be_had_around_any_core(core, layer):
     ours.load_state_dict(theirs.state_dict(), strict=True)
     x = torch.randn(2, 12, 16, dtype=torch.float64)
     torch.testing.assert_close(ours(x), theirs(x))
-
-
-def test_only_images_of_the_size_that_a_model_was_built_for_pass():
-    check_image(torch.empty(2, 3, 32, 32), 32)
-    for shape in ((2, 3, 32, 64), (3, 32, 32), (2, 1, 32, 32)):
-        with pytest.raises(ValueError, match=r"\(B, 3, 32, 32\) is needed"):
-            check_image(torch.empty(shape), 32)
 
 
 def test_a_narrow_start_stops_at_the_core():
