@@ -3,7 +3,6 @@
 What one module can get wrong alone, such as a statistic or a clock, is tested beside it.
 """
 
-import inspect
 import math
 import time
 from dataclasses import replace
@@ -27,7 +26,6 @@ from bench.measuring.tasks.recall import Recall
 from bench.measuring.todo import missing
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.results import PROBE, ROUNDS, TRIAL
-from bench.publishing.metrics import find_metric, metric_names
 from tests import records as made
 from tests.records import kernel_cell
 
@@ -89,12 +87,6 @@ def test_a_cell_that_did_not_fit_is_tried_again_when_memory_is_back():
     assert missing(planned, [skipped], here) == planned
     done = replace(skipped, status=Status.INCORRECT)
     assert missing(planned, [done], here) == []
-
-
-def test_no_metric_sees_more_than_one_record():
-    for name in metric_names():
-        (only,) = inspect.signature(find_metric(name).of).parameters.values()
-        assert only.name == "record", f"{name} sees more than one record"
 
 
 @pytest.fixture

@@ -62,3 +62,8 @@ def test_keys_of_tokens_that_do_not_exist_yet_are_refused():
         short_mask(batch_size=1, q_length=1, kv_length=8, q_offset=4)
     with pytest.raises(ValueError, match="a static cache"):
         short_mask(batch_size=1, q_length=1, kv_length=4, q_offset=4, kv_offset=2)
+
+
+def test_padding_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="a value for each of 4 tokens"):
+        short_mask(**SIZES, attention_mask=torch.ones(2, 3))
