@@ -1,5 +1,6 @@
 from functools import partial
 
+import pytest
 import torch
 
 from attentions import Geometry, build_attention
@@ -15,8 +16,10 @@ def test_very_negative_inputs_keep_their_relative_size():
     torch.testing.assert_close(core(q, k, v), v.mean(dim=2, keepdim=True).expand(-1, -1, 9, -1))
 
 
-def test_long_sums_do_not_overflow_float16():
-    core = build_attention("linear", Geometry(num_heads=1, head_dim=64, seq_len=4096))
+@pytest.mark.parametrize("causal", [False, True])
+def test_long_sums_do_not_overflow_float16(causal):
+    geometry = Geometry(num_heads=1, head_dim=64, seq_len=4096, causal=causal)
+    core = build_attention("linear", geometry)
     q, k, v = torch.rand(3, 1, 1, 4096, 64).half().unbind()
     assert torch.finfo(torch.float16).max < 4096 * 64
     out = core(q, k, v)

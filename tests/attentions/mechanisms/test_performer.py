@@ -85,6 +85,11 @@ def test_a_hidden_key_sets_no_maximum():
     assert torch.equal(core(q, k, v, key_mask=key_mask), out)
 
 
+def test_there_are_128_features_or_d_ln_d_of_them():
+    assert build(head_dim=64).num_features == 128
+    assert build(head_dim=64, num_features=None).num_features == 266
+
+
 def test_a_key_far_longer_than_all_others_sends_their_features_to_the_floor(qkv):
     k = qkv(1, 2, 64, 16)[1] / 2  # of norm 2
     ours, coarse = build(head_dim=16), build(head_dim=16, eps=1e-4)

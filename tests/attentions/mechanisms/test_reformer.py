@@ -103,3 +103,10 @@ def test_the_keys_that_are_passed_in_are_not_read(qkv):
     out = core(q, k, v)
     assert torch.equal(out, core(q, 7 * k, v))
     assert torch.autograd.grad(out.sum(), k, allow_unused=True) == (None,)
+
+
+@pytest.mark.parametrize("num_buckets", [10, 130, 512, 2000])
+def test_many_buckets_are_pairs_of_fewer(num_buckets):
+    core = build(chunk_size=2, num_buckets=num_buckets)
+    assert num_buckets <= core.num_buckets < 1.7 * num_buckets
+    assert max(core.factors) <= math.sqrt(num_buckets) + 2
