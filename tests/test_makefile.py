@@ -87,12 +87,6 @@ def test_make_alone_lists_every_target_with_what_it_does():
     assert set(listed) == written == phony_targets()
 
 
-def test_checking_after_testing_does_not_test_twice():
-    lines = make("-n", "-o", ".venv/ready", "test", "check").stdout.splitlines()
-    assert sum("pytest" in line for line in lines) == 1
-    assert sum("mypy" in line or "ruff" in line for line in lines) == 3
-
-
 def test_clean_leaves_results_and_the_environment():
     removed = make("-n", "clean").stdout
     assert "__pycache__" in removed

@@ -66,6 +66,14 @@ def test_an_appended_line_is_synced_to_the_disk_before_append_returns(tmp_path, 
         assert lengths[-1] == here.path.stat().st_size
 
 
+def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    path = made.stored(tmp_path, ONE, TWO)
+    folder, file = path.parent.stat().st_ino, path.stat().st_ino
+    assert synced == [folder, file, file]
+
+
 def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from bench.core.store import Store;"
@@ -200,6 +208,17 @@ def test_a_write_that_ends_in_the_middle_keeps_what_was_written(
     assert here.path.read_text() == ONE.to_json() + "\n"
     here.append(TWO)
     assert read_records(tmp_path) == (ONE, TWO)
+
+
+def test_a_disk_without_room_is_told_before_anything_is_measured(tmp_path, monkeypatch):
+    def full(_):  # some file systems look for a place only when they are asked to sync
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    here = Store(tmp_path, "a")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left"):
+        here.check_space()
+    assert list((tmp_path / "records").iterdir()) == []
 
 
 def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line():
