@@ -14,7 +14,6 @@ import torch
 import yaml
 
 from bench.__main__ import COMMANDS
-from bench.core.presets import read_presets
 from bench.core.record import METHOD_VERSION, Status
 from bench.measuring.config import Axes
 from bench.measuring.oracle.expected import MAX_KEPT, NUM_ROWS
@@ -162,32 +161,6 @@ def test_methodology_states_the_tolerance_of_every_dtype():
 def test_methodology_explains_every_status():
     explained = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", METHODOLOGY, re.MULTILINE)
     assert set(re.findall(r"\w+", " ".join(explained))) >= {str(status) for status in Status}
-
-
-def test_methodology_says_of_gla_what_the_search_of_rates_found():
-    rates = yaml.safe_load((ROOT / "conf" / "rates" / "searched.yaml").read_text())
-    searches = [p for p in read_presets(rates) if (p.task, p.entry) == ("recall_causal", "gla")]
-    words = []
-    for has_norm in (False, True):
-        [gla] = [
-            preset
-            for preset in searches
-            if preset.settings.get("head_norm", False) is has_norm
-            and preset.settings["position"] == "learned"
-        ]
-        assert gla.hyperparameters["temperature"] == 16
-        learned = {rate: score for rate, score in gla.tried if score and score > 0.26}
-        stuck = [rate for rate, score in gla.tried if rate not in learned]
-        assert all(score > 0.24 for _, score in gla.tried if score), "one in four"
-        scores = " and ".join(f"{100 * score:.1f}" for score in learned.values())
-        words.append(f"{scores} % at {_and(learned)} and one in four at {_and(stuck)}")
-    sentence = f"found {words[0]}; with the norm over each head's output {words[1]}."
-    assert sentence in " ".join(METHODOLOGY.split())
-
-
-def _and(rates):
-    *most, last = map(str, rates)
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def test_the_page_on_sweeps_names_every_axis_and_every_study():
