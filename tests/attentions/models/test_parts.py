@@ -24,6 +24,7 @@ def test_drop_path_leaves_out_whole_samples_and_keeps_the_mean():
     assert out.unique().tolist() == pytest.approx([0, 4 / 3])
     assert all(sample.unique().numel() == 1 for sample in out[:50])
     assert out.mean() == pytest.approx(1, abs=0.05)
+    assert drop.eval()(x).equal(x)
 
 
 @pytest.mark.parametrize(("core", "layer"), [("nala", "nala_layer"), ("softmax", "nala_vanilla")])
