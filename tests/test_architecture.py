@@ -124,22 +124,6 @@ def test_no_two_rooms_import_each_other():
     assert not found, "\n".join(found)
 
 
-def test_a_circle_of_rooms_is_found_where_no_two_files_make_one():
-    files = {
-        "bench.one.a": "from bench.two.a import x",
-        "bench.one.b": "",
-        "bench.two.a": "",
-        "bench.two.b": "from bench.three import y",
-        "bench.three": "def late():\n    from bench.one import b",
-        "bench.one.__main__": "from bench.three import y",
-    }
-    packages = {name: Module(name, "", is_package=True) for name in ("bench.one", "bench.two")}
-    modules = packages | {name: Module(name, source) for name, source in files.items()}
-    (found,) = circles_of_rooms(modules)
-    assert {"bench.one", "bench.two", "bench.three"} == set(found.split(" imports "))
-    assert circles_of_rooms(modules | {"bench.three": Module("bench.three", "")}) == []
-
-
 def test_the_architecture_page_has_the_picture_of_today():
     page = (ROOT / "docs" / "architecture.md").read_text()
     drawn = page.partition("```\n")[2].partition("\n```")[0]
@@ -176,33 +160,3 @@ def test_what_asks_for_the_machine_is_found():
     ):
         assert len(weather(Module("attentions.mechanisms.nala", source))) == 1, source
     assert not weather(Module("attentions.maths.decay", "import torch\ntorch.ops.aten.mul(x, x)"))
-
-
-def test_what_attentions_may_not_import_is_found():
-    name = "attentions.mechanisms.linear"
-    assert len(foreign_imports(Module(name, "from bench.core.cell import Cell\nimport numpy"))) == 2
-    assert len(foreign_imports(Module(name, "from attentions.base import Attention"))) == 1
-    assert foreign_imports(Module(name, "from .base import Attention")) == []
-    assert foreign_imports(Module("attentions.models.swin", "import timm"))
-    assert foreign_imports(Module("attentions.models.swin", "def build():\n    import timm")) == []
-
-
-def test_chains_and_circles_of_imports_are_found():
-    chain = {
-        "bench": Module("bench", "", is_package=True),
-        "bench.report": Module("bench.report", "from bench.publishing.metrics import flops"),
-        "bench.publishing.metrics": Module("bench.publishing.metrics", "", is_package=True),
-        "bench.publishing.metrics.flops": Module(
-            "bench.publishing.metrics.flops", "from torch import nn"
-        ),
-    }
-    assert modules_run_by("bench.report", chain)["torch"][1:] == [
-        "bench.publishing.metrics.flops",
-        "torch",
-    ]
-    late = {"bench.report": Module("bench.report", "def main():\n    import torch")}
-    assert "torch" not in modules_run_by("bench.report", late)
-    assert circles(chain) == []
-    for source in ("from bench.report import main", "def f():\n    from bench.report import main"):
-        back = Module("bench.publishing.metrics.flops", source)
-        assert len(circles(chain | {"bench.publishing.metrics.flops": back})) == 1

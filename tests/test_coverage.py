@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from tests.pages import ROOT
-from tools.coverage import DRAWS, main, measured, spans, stored
+from tools.coverage import DRAWS, measured, spans, stored
 
 PAGE = ROOT / "docs" / "methodology" / "statistics.md"
 FEWER = 20
@@ -53,9 +53,3 @@ def test_sentences_of_the_pages_hold_the_same_numbers():
     middle, tenth, worst = (f"{100 * share:.0f} %" for share in spans())
     said = f"is {middle} above the smallest in the median row, {tenth} or less in nine of ten, and "
     assert said + worst in " ".join((PAGE.parent / "timing.md").read_text().split())
-
-
-@pytest.mark.parametrize("word", ["draws=0", "draws=many", "page"])
-def test_a_wrong_option_is_a_sentence(capsys, word):
-    assert main([word]) == 2
-    assert "above zero" in capsys.readouterr().err

@@ -84,13 +84,3 @@ def test_a_way_around_the_door_is_found(source):
     assert around_the_door(Module("attentions.mechanisms.nala", source))
     assert not around_the_door(Module("attentions.adapters.fla", source))
     assert not around_the_door(Module(f"{DOOR}.cuda", source))
-
-
-def test_a_declaration_is_no_way_around_it():
-    for source in (
-        "can = Capabilities(devices=('cuda',), backward_devices=('cuda',))",
-        "devices: tuple[str, ...] = ('cpu', 'cuda')",
-        "'''Runs on ``cuda`` as well.'''",
-        "facts = {'cuda_driver': 1}",
-    ):
-        assert not around_the_door(Module("attentions.mechanisms.nala", source)), source

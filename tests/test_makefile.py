@@ -87,17 +87,6 @@ def test_make_alone_lists_every_target_with_what_it_does():
     assert set(listed) == written == phony_targets()
 
 
-def test_the_suite_is_one_line_that_could_have_been_typed():
-    lines = make("-n", "-o", ".venv/ready", "bench").stdout.splitlines()
-    assert lines == [".venv/bin/python -m bench.sweep experiment=suite"]
-
-
-def test_checking_after_testing_does_not_test_twice():
-    lines = make("-n", "-o", ".venv/ready", "test", "check").stdout.splitlines()
-    assert sum("pytest" in line for line in lines) == 1
-    assert sum("mypy" in line or "ruff" in line for line in lines) == 3
-
-
 def test_clean_leaves_results_and_the_environment():
     removed = make("-n", "clean").stdout
     assert "__pycache__" in removed
@@ -114,15 +103,6 @@ def test_setup_makes_an_environment_once(sandbox):
     assert sandbox.calls() == []
 
 
-def test_a_newer_pyproject_installs_again_into_the_same_environment(sandbox):
-    python = sandbox.interpreter("python3")
-    sandbox.setup(python)
-    ready = sandbox.folder / ".venv" / "ready"
-    os.utime(ready, (0, 0))
-    assert sandbox.setup(python).returncode == 0
-    assert sandbox.calls() == [INSTALL]
-
-
 def test_an_interrupted_setup_is_started_afresh(sandbox):
     python = sandbox.interpreter("python3")
     (sandbox.folder / "offline").touch()
@@ -131,22 +111,6 @@ def test_an_interrupted_setup_is_started_afresh(sandbox):
     (sandbox.folder / "offline").unlink()
     assert sandbox.setup(python).returncode == 0
     assert sandbox.calls() == [VENV, INSTALL]
-
-
-def test_an_environment_without_an_interpreter_is_made_afresh(sandbox):
-    python = sandbox.interpreter("python3")
-    (sandbox.folder / ".venv" / "bin").mkdir(parents=True)
-    (sandbox.folder / ".venv" / "bin" / "python").symlink_to(sandbox.folder / "gone")
-    assert sandbox.setup(python).returncode == 0
-    assert sandbox.calls() == [VENV, INSTALL]
-
-
-def test_an_environment_made_by_hand_is_kept(sandbox):
-    python = sandbox.interpreter("python3")
-    (sandbox.folder / ".venv" / "bin").mkdir(parents=True)
-    shutil.copy(python, sandbox.folder / ".venv" / "bin" / "python")
-    assert sandbox.setup(python).returncode == 0
-    assert sandbox.calls() == [INSTALL]
 
 
 def test_the_first_interpreter_that_is_new_enough_and_not_too_new_is_taken(sandbox):
@@ -163,15 +127,3 @@ def test_without_a_usable_interpreter_one_sentence_says_what_is_needed(sandbox):
     message = [line for line in result.stderr.splitlines() if not line.startswith("make")]
     assert len(message) == 1
     assert "Python 3.11, 3.12 or 3.13" in message[0]
-
-
-def test_docs_without_a_network_say_so_and_go_on_with_one(sandbox):
-    python = sandbox.interpreter("python3")
-    sandbox.log.write_text("")
-    (sandbox.folder / "offline").touch()
-    done = make("docs", f"PYTHON={python}", folder=sandbox.folder)
-    assert done.returncode and "connect to a network once" in done.stderr
-    assert not (sandbox.folder / ".venv").exists()
-    (sandbox.folder / "offline").unlink()
-    assert make("docs", f"PYTHON={python}", folder=sandbox.folder).returncode == 0
-    assert sandbox.calls()[-1] == "-m mkdocs build --strict --quiet"

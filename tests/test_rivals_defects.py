@@ -3,11 +3,9 @@
 What one module can get wrong alone, such as a statistic or a clock, is tested beside it.
 """
 
-import inspect
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -27,12 +25,10 @@ from bench.measuring.tasks.recall import Recall
 from bench.measuring.todo import missing
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.results import PROBE, ROUNDS, TRIAL
-from bench.publishing.metrics import find_metric, metric_names
 from tests import records as made
 from tests.records import kernel_cell
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-ROOT = Path(__file__).resolve().parent.parent
 TINY = {"num_steps": 6, "batch_size": 8, "num_test_examples": 64}
 
 
@@ -91,12 +87,6 @@ def test_a_cell_that_did_not_fit_is_tried_again_when_memory_is_back():
     assert missing(planned, [done], here) == []
 
 
-def test_no_metric_sees_more_than_one_record():
-    for name in metric_names():
-        (only,) = inspect.signature(find_metric(name).of).parameters.values()
-        assert only.name == "record", f"{name} sees more than one record"
-
-
 @pytest.fixture
 def watched_training(monkeypatch):
     """Train on recall, noting when which split is looked at; returns log, quality and model."""
@@ -140,7 +130,7 @@ def test_nothing_is_chosen_by_its_score_on_the_test_set(watched_training):
     assert set(log[first_look + num_batches :]) == {Split.TRAIN}
 
 
-def test_the_score_is_of_the_last_step_as_the_page_says(watched_training):
+def test_the_score_is_of_the_last_step(watched_training):
     _, quality, model = watched_training
     task = tiny_task("recall")
     model.eval()
@@ -151,5 +141,3 @@ def test_the_score_is_of_the_last_step_as_the_page_says(watched_training):
             right += int((chosen == batch.targets).sum())
             total += batch.targets.numel()
     assert quality.accuracy == pytest.approx(right / total)
-    methodology = " ".join((ROOT / "docs" / "methodology" / "tasks.md").read_text().split())
-    assert "it is looked at once, after the last step" in methodology

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.studies.gate.command import Sides, markdown
-
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -30,56 +28,18 @@ def steps(name, job=None):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_says_what_it_may_do_and_ends_by_itself(path):
-    content = load(path)
-    assert all(job["timeout-minutes"] <= 60 for job in content["jobs"].values())
-
-
-def test_a_pull_request_is_compared_with_its_merge_base_by_what_anyone_can_type():
-    checkout = next(
-        s
-        for s in steps("regress.yml", "regress")
-        if s.get("uses", "").startswith("actions/checkout")
-    )
-    assert checkout["with"]["fetch-depth"] == 0
-    assert [s["run"] for s in steps("regress.yml", "regress") if "run" in s] == ["make regress"]
-
-
-def test_the_comment_is_found_again_by_how_the_table_begins():
-    script = steps("regress.yml", "comment")[-1]["with"]["script"]
-    start = markdown([], Sides(base="a", current="b")).splitlines()[0]
-    assert f'startsWith("{start}")' in script
-    assert "updateComment" in script and "createComment" in script
-    assert '"results/regress.md"' in script
-
-
-def test_the_table_is_posted_also_when_the_comparison_fails():
-    jobs = load(ROOT / ".github" / "workflows" / "regress.yml")["jobs"]
-    assert jobs["comment"]["needs"] == "regress"
-    assert jobs["comment"]["if"].startswith("always()")
-    kept, got = steps("regress.yml", "regress")[-1], steps("regress.yml", "comment")[0]
-    assert kept["if"] == "always()" and kept["with"]["name"] == got["with"]["name"]
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_actions_are_pinned_and_whoever_runs_the_code_of_others_may_write_nothing(path):
     content = load(path)
     assert content["permissions"] == {"contents": "read"}
     assert "pull_request_target" not in path.read_text()
     for job in content["jobs"].values():
+        assert job["timeout-minutes"] <= 60
         used = [step for step in job["steps"] if "uses" in step]
         assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"]) for step in used)
         checkouts = [step for step in used if step["uses"].startswith("actions/checkout@")]
         assert all(step["with"]["persist-credentials"] is False for step in checkouts)
         if "write" in job.get("permissions", {}).values():
             assert not checkouts and not any("run" in step for step in job["steps"])
-
-
-def test_dependencies_are_audited_by_themselves_and_when_they_change():
-    content = load(ROOT / ".github" / "workflows" / "audit.yml")
-    when = content[True]  # YAML reads the word `on` so
-    assert "schedule" in when and "pyproject.toml" in when["pull_request"]["paths"]
-    assert steps("audit.yml")[-1]["run"].startswith("python -m pip_audit")
 
 
 def test_results_of_others_are_data_and_what_checks_them_may_write_nothing():
@@ -126,17 +86,3 @@ def with_what_they_bring(packages):
             needs = [line for line in requires(name) or () if "extra ==" not in line]
             waiting += [re.match(r"[\w.-]+", line)[0].lower() for line in needs]
     return found
-
-
-def test_the_site_is_built_with_no_right_but_to_read_and_published_by_pinned_actions():
-    content = load(ROOT / ".github" / "workflows" / "pages.yml")
-    build, publish = content["jobs"]["build"], content["jobs"]["publish"]
-    assert content["permissions"] == {"contents": "read"} and "permissions" not in build
-    assert publish["permissions"] == {"pages": "write", "id-token": "write"}
-    used = [s["uses"] for job in (build, publish) for s in job["steps"] if "uses" in s]
-    assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
-    assert [s["run"] for s in build["steps"] if "run" in s] == [
-        "make site docs",
-        "mv build/docs build/site/docs",
-    ]
-    assert "run" not in publish["steps"][0]

@@ -146,16 +146,3 @@ def test_a_docstring_is_taken_apart_into_its_parts():
 def test_the_formula_is_what_is_indented_or_else_the_summary():
     assert describe(DOCSTRING).formula == "out_i = a\n      + b\nc = d"
     assert describe("v / N.\n\nWords.").formula == "v / N."
-
-
-def test_a_docstring_without_sections_and_an_empty_one_are_no_mistake():
-    assert describe("").summary == "" and describe("").body == ()
-    assert describe("One.").arguments == {} and describe("One.").hazards == ()
-
-
-def test_an_operator_of_a_mechanism_that_was_renamed_is_named(tmp_path):
-    (tmp_path / "ab.py").write_text(
-        "@published('renamed', title='T', source='S')\ndef operator(q, k, v): ...\n"
-    )
-    with pytest.raises(ValueError, match="an operator of 'renamed', and no mechanism is"):
-        catalogue(tmp_path)

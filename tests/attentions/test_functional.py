@@ -94,15 +94,6 @@ def test_a_state_has_room_for_the_tokens_of_all_calls(name):
         torch.testing.assert_close(torch.cat((out, more), dim=2), expected)
 
 
-def test_a_state_without_room_says_what_is_needed():
-    first, rest = (tokens(length=length) for length in (5, 7))
-    _, state = functional.softmax(*first, is_causal=True, return_state=True)
-    with pytest.raises(ValueError, match=r"holds 5, and 7 more .* seq_len 12 or more is needed"):
-        functional.softmax(*rest, is_causal=True, initial_state=state)
-    with pytest.raises(ValueError, match=r"Geometry.seq_len is 0; a whole number of 1 or more"):
-        functional.softmax(*first, is_causal=True, seq_len=0)
-
-
 @pytest.mark.parametrize(
     ("name", "keywords", "said"),
     [
@@ -111,11 +102,8 @@ def test_a_state_without_room_says_what_is_needed():
         ("linear", {"return_state": True}, "a state .* is_causal=True is needed"),
         ("cosformer", {"key_mask": KEPT}, "key_mask was given, and it hides no keys"),
         ("softmax", ONWARD | {"attn_mask": KEPT}, "attn_mask was given beside a state"),
-        ("linear", {"attn_mask": KEPT}, "hides no single pairs; key_mask hides keys"),
-        ("fox", ONWARD | {"dropout_p": 0.1}, "dropout_p was given, and it drops no weights"),
         ("differential", {}, "draws its weights at random.*weights= is needed, with lambda_q1"),
         ("linformer", {"weights": {"proj_k": KEPT}}, "weights= is needed, with proj_v"),
-        ("flatten", {"weights": {"norm": KEPT}}, "norm was given.*as weights scale"),
         ("nala", {"lamb": 2.0}, "nala: lamb was given.*rope, lam, tau, key_power, eps"),
         ("nala_layer", {}, "owns its projections"),
     ],
@@ -196,10 +184,3 @@ def test_tokens_before_heads_are_told_from_heads_before_tokens():
     meant = functional.nala(q, k, v, seq_len=2)
     heads_first = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
     torch.testing.assert_close(functional.nala(*heads_first), meant)  # as projections lie
-
-
-def test_the_signature_names_gates_and_only_what_the_mechanism_has():
-    parameters = inspect.signature(functional.kda).parameters
-    assert {"beta", "log_decay", "initial_state", "scale"} <= parameters.keys()
-    assert parameters.keys().isdisjoint({"attn_mask", "dropout_p", "grid"})
-    assert parameters["is_causal"].default is inspect.Parameter.empty

@@ -50,17 +50,3 @@ def test_heads_that_cannot_be_shared_evenly_are_refused():
     for heads in (3, 8):
         with refused(rf"Geometry.num_kv_heads is {heads}; a divisor of num_heads, 4, is needed"):
             Geometry(num_heads=4, head_dim=4, seq_len=4, num_kv_heads=heads)
-
-
-def test_a_grid_that_is_no_pair_of_sizes_is_refused():
-    for grid in [4, "2x2", (2, 2.0), (True, 4), 2.5]:
-        with refused(r"Geometry.grid is .*; two whole numbers"):
-            Geometry(num_heads=1, head_dim=4, seq_len=4, grid=grid)
-
-
-def test_a_geometry_that_no_tensor_can_have_is_refused_at_once():
-    for size in ["num_heads", "head_dim", "seq_len", "value_dim", "num_kv_heads"]:
-        for value in [2**31, 10**18]:
-            sizes = {"num_heads": 2, "head_dim": 4, "seq_len": 4} | {size: value}
-            with refused(rf"Geometry.{size} is {value}; less than 2\^31 is needed"):
-                Geometry(**sizes)

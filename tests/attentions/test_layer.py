@@ -23,14 +23,6 @@ def plain(name, value_dim=8, **settings):
 
 
 @torch.no_grad()
-def test_every_mechanism_can_be_had_as_a_layer():
-    for name in NAMES:
-        layer = build(name)
-        assert isinstance(layer, AttentionLayer if name not in CORES else MultiHeadAttention), name
-        assert layer(torch.randn(3, 12, 16)).shape == (3, 12, 16), name
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("name", ["softmax", "linear", "nala", "gla"])
 def test_a_layer_projects_mixes_and_projects_back(name):
     layer = plain(name, value_dim=6).double()
@@ -174,19 +166,3 @@ def test_mamba2_writes_values_times_their_step():
     expected = torch.nn.functional.softplus(of.project(x) + of.decay.step_bias)
     torch.testing.assert_close(step, expected.mT)
     torch.testing.assert_close(seen[0], v * step[..., None])
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "why"),
-    [
-        ("conv_size", -1, "conv_size is -1"),
-        ("output_gate", "tanh", "'none' or 'silu'"),
-        ("num_groups", 3, "a divisor of num_heads, 2"),
-        ("gates", "none", "gates is 'none'"),
-    ],
-)
-def test_settings_of_a_layer_are_checked(setting, value, why):
-    with pytest.raises(ValueError, match=why):
-        build("kda", **{setting: value})
-    with pytest.raises(TypeError, match=f"takes no '{setting}'"):
-        build("nala_vanilla", **{setting: value})

@@ -55,20 +55,6 @@ def test_a_misspelt_name_is_answered_with_the_nearest_or_with_all(name, settings
         build_attention(name, GEOMETRY, **settings)
 
 
-def test_hyperparameters_are_those_of_the_constructor_with_their_defaults():
-    assert attentions.hyperparameters("linear") == {"eps": 1e-6}
-    assert attentions.hyperparameters("none") == {}
-    assert attentions.hyperparameters("performer") == {
-        "num_features": 128,
-        "kernel": "softmax",
-        "eps": 1e-6,
-        "relu_eps": 1e-3,
-        "ortho_scaling": 0,
-        "redraw_interval": 1000,
-        "projection_seed": 0,
-    }
-
-
 @pytest.mark.usefixtures("own_registry")
 def test_a_mechanism_from_elsewhere_is_built_like_any_other():
     cls = register("elsewhere", fresh_class())

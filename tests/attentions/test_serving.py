@@ -130,13 +130,3 @@ def test_more_heads_of_values_equal_queries_and_keys_that_are_repeated(name):
     layer = build_layer(name, Geometry(num_heads=2, num_value_heads=6, **sizes))
     x = torch.randn(1, N, 8)
     assert layer(x).shape == x.shape
-
-
-def test_value_heads_that_cannot_be_shared_evenly_are_refused():
-    for heads in (3, -2, True):
-        with refused(f"Geometry.num_value_heads is {heads}; a multiple of num_heads, 2, is"):
-            Geometry(num_heads=2, head_dim=4, seq_len=N, num_value_heads=heads)
-    with refused("nala_layer: num_kv_heads is 2 and num_value_heads 4; it owns its projections"):
-        build_attention(
-            "nala_layer", Geometry(num_heads=2, num_value_heads=4, head_dim=4, seq_len=9)
-        )

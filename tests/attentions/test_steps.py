@@ -105,16 +105,6 @@ def test_a_layer_with_a_state_looks_at_its_tokens_too():
         layer.step(x, None)
 
 
-def test_our_own_mistake_is_not_taken_for_the_states():
-    class Broken(attention_class("linear_unnormalised")):
-        def step(self, q, k, v, state):
-            raise RuntimeError("out of luck")
-
-    core = Broken(Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
-    with pytest.raises(RuntimeError, match="out of luck"):
-        core.step(*TOKENS, empty(core))
-
-
 def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest():
     class Growing(attention_class("linear_unnormalised")):
         def init_state(self, batch_size, *, dtype, device):
@@ -152,19 +142,3 @@ def test_a_child_may_hand_a_part_of_its_state_to_its_parent():
     assert count == 1
     with refused("linear_unnormalised: state is of type KernelState; a tuple is needed"):
         core.step(*TOKENS, inner)
-
-
-def test_a_state_may_begin_with_a_learned_tensor():
-    class Learned(attention_class("linear_unnormalised")):
-        start = torch.ones(H, D, D)
-
-        def init_state(self, batch_size, *, dtype, device):
-            empty = super().init_state(batch_size, dtype=dtype, device=device)
-            return empty._replace(context=empty.context + self.start)
-
-    core = Learned(Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
-    q, k, v = TOKENS
-    out, _ = core.step(q, k, v, empty(core))
-    torch.testing.assert_close(out, q @ (core.start + k.mT @ v) / D**0.5)
-    with refused("linear_unnormalised: state.context is .*"):
-        core.step(*TOKENS, empty(core, 1))

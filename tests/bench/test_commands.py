@@ -5,7 +5,6 @@ import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 
@@ -42,13 +41,6 @@ def test_a_command_has_a_file_of_its_name(name):
     assert COMMANDS[name] == f"bench.{name}"
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, exits):
-    monkeypatch.setattr("sys.argv", ["attnbench", "list"])
-    monkeypatch.chdir(tmp_path)
-    tmp_path.rmdir()
-    assert exits(2, main()).startswith("ConfigError: The current folder is gone")
-
-
 def test_a_command_gets_the_words_after_its_name_and_a_smoke_run_its_experiment(
     monkeypatch, tmp_path, exits
 ):
@@ -67,9 +59,3 @@ def test_a_command_gets_the_words_after_its_name_and_a_smoke_run_its_experiment(
     assert sys.path == ["elsewhere", str(tmp_path)], "a user's plugins, after all else"
     monkeypatch.setattr(sys, "argv", ["attnbench", "swep"])
     assert "'swep' is not a command. Did you mean sweep?" in exits(2, main())
-
-
-def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["attnbench", "list"])
-    monkeypatch.setattr(importlib, "import_module", Mock(side_effect=KeyboardInterrupt))
-    assert main() == 130

@@ -126,14 +126,3 @@ def test_words_that_make_no_sense_end_with_2(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made.stored(tmp_path / "a", ONE)
     assert fsck.main(words) == 2
-
-
-def test_examples_are_left_alone(tmp_path):
-    made.stored(tmp_path, ONE)
-    folder = tmp_path / "examples"
-    folder.mkdir()
-    for name in ("0123456789abcdef.json", "other.json"):
-        (folder / name).write_text("{}")
-    before = content(tmp_path)
-    assert fsck.main([str(tmp_path)]) == 0
-    assert content(tmp_path) == before

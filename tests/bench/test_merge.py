@@ -114,12 +114,6 @@ def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(tmp_path, words, m
     assert not (tmp_path / "b").exists()
 
 
-def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_path, capsys):
-    store(tmp_path / "a", OLD)
-    assert merge.main([str(tmp_path / "a" / "records"), f"out={tmp_path / 'b'}"]) == 2
-    assert f"Name {tmp_path / 'a'}, the folder above it." in capsys.readouterr().err
-
-
 def test_calibrations_come_along_and_replace_none(tmp_path, exits):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
     for folder in folders:
@@ -150,11 +144,3 @@ def test_examples_come_along_and_one_that_differs_is_named(tmp_path):
     once = files(out)
     merge.merge(folders, out)
     assert files(out) == once
-
-
-def test_a_damaged_file_of_examples_is_named_and_left_out(tmp_path, exits):
-    folder = store(tmp_path / "a", OLD)
-    file = written(folder, "{}")
-    said = exits(0, merge.main([str(folder), f"out={tmp_path / 'out'}"]))
-    assert f"{file} is not a file of examples" in said
-    assert not (tmp_path / "out" / "examples").exists()

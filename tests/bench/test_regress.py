@@ -4,14 +4,12 @@ import json
 import re
 import signal
 from contextlib import nullcontext
-from unittest.mock import Mock
 
 import pytest
 
 from bench.measuring.worker.jobs import Interrupted
-from bench.regress import _quoted, main
+from bench.regress import main
 from bench.studies.gate import commits as trees
-from bench.studies.gate.accept import accepted_in
 from bench.studies.gate.rows import GateRow, GateVerdict
 from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
 from tests.records import block_records
@@ -32,24 +30,6 @@ def write_records(out, records, name="one"):
 @pytest.fixture
 def sweep(tmp_path):
     return write_records(tmp_path / "sweep", block_records(["softmax", "linear", "nala"]))
-
-
-@pytest.mark.parametrize(
-    ("word", "quoted"),
-    [
-        ("base=HEAD~1", "base='HEAD~1'"),
-        ("base=1234567", "base='1234567'"),
-        ("base=it's", "base='it\\'s'"),
-        ("baseline=a b/c=d.json", "baseline='a b/c=d.json'"),
-        ("base='HEAD~1'", "base='HEAD~1'"),
-        ("base=null", "base=null"),
-        ("base=", "base="),
-        ("seq_len=[64]", "seq_len=[64]"),
-        ("--help", "--help"),
-    ],
-)
-def test_a_ref_or_a_path_needs_no_quotes(word, quoted):
-    assert _quoted(word) == quoted
 
 
 # Stored numbers, through the command line
@@ -115,11 +95,6 @@ def test_bad_input_exits_2_with_a_sentence(tmp_path, exits, words, message):
     assert said.startswith("ConfigError: ") and message in said
 
 
-def test_without_a_checkout_commits_are_not_compared(tmp_path, exits, monkeypatch):
-    monkeypatch.setattr(trees, "CHECKOUT", tmp_path)
-    assert "git checkout" in exits(2, main(["base=HEAD", f"out={tmp_path}"]))
-
-
 # Real commits, in a checkout of this tree
 
 
@@ -147,14 +122,6 @@ def failed(checkout):
 
 LINEAR = "attentions/mechanisms/linear.py"
 ONE = tiny(attention="[linear]")
-
-
-def test_ctrl_c_in_the_first_cell_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("bench.studies.gate.command.compare_commits", Mock(side_effect=Interrupted))
-    monkeypatch.setattr(trees, "worktree", lambda commit: nullcontext())
-    assert main(["base=HEAD", *tiny(out=str(tmp_path))]) == 130
-    said = capsys.readouterr()
-    assert "nothing was compared yet" in said.out and "Traceback" not in said.err
 
 
 def test_ctrl_c_after_a_cell_says_how_many_were_compared(tmp_path, monkeypatch, capsys):
@@ -238,14 +205,3 @@ def test_a_worker_that_dies_while_both_are_timed_is_a_row_with_the_culprit(check
     assert done.returncode == 0, done.stderr
     (time_of_it,) = (row for row in rows_of(checkout) if row["channel"] == "latency")
     assert time_of_it["verdict"] == "incomparable" and "exit code 7" in time_of_it["reason"]
-
-
-def test_a_damaged_acceptance_is_refused_before_anything_is_timed(tmp_path, monkeypatch, exits):
-    monkeypatch.setattr(
-        "bench.studies.gate.command.compare_commits", Mock(side_effect=AssertionError("timed"))
-    )
-    file = accepted_in(tmp_path).path
-    file.parent.mkdir(parents=True)
-    file.write_text("{{\n")
-    said = exits(2, main(["base=HEAD", *tiny(out=str(tmp_path))]))
-    assert "accepted.jsonl:1 is no Accepted" in said

@@ -1,7 +1,6 @@
 import csv
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,15 +32,6 @@ def test_tables_are_written_from_the_records_alone(tmp_path, elsewhere, exits):
     assert len(rows) == len(made.sweep_records())
     assert {row["entry"] for row in rows if row["accuracy"]} == set(made.ENTRIES)
     assert list(elsewhere.iterdir()) == []
-
-
-def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(tmp_path):
-    made.stored(tmp_path / "there", *made.sweep_records())
-    assert report.main([f"out={tmp_path / 'there'}", "charts=false"]) == 0
-    shutil.copytree(tmp_path / "there" / "records", tmp_path / "here" / "records")
-    assert report.main([f"out={tmp_path / 'here'}", "charts=false"]) == 0
-    for name in ("leaderboard.md", "table.csv"):
-        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -152,25 +142,3 @@ def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path):
     tables = (out / "leaderboard.tex").read_text("utf-8")
     assert tables.count(r"\begin{table}") == tables.count(r"\end{table}") > 1
     assert r"\textbf{1} &" in tables and "textbf{2}" not in tables
-
-
-def test_an_unknown_format_is_refused(tmp_path, exits):
-    made.stored(tmp_path / "out", *made.sweep_records())
-    assert "latex" in exits(2, report.main([f"out={tmp_path / 'out'}", "format=word"]))
-
-
-def test_two_that_each_replace_the_report_are_refused(tmp_path, exits):
-    made.stored(tmp_path / "out", *made.sweep_records())
-    words = [f"out={tmp_path / 'out'}", f"site={tmp_path / 'site'}", "serve=true"]
-    said = exits(2, report.main(words))
-    assert "serve and site are given, and each replaces the usual report." in said
-
-
-def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(
-    tmp_path, exits, monkeypatch
-):
-    monkeypatch.setattr(report, "serve", lambda page, say, is_terminal: None)
-    made.stored(tmp_path, *made.block_records(["softmax", "nala"]))
-    for more in ([], ["serve=true"]):
-        said = exits(2, report.main([f"out={tmp_path}", "controls=[unifrom,nala]", *more]))
-    assert "controls names 'unifrom', and no mechanism is called that. Did you mean uni" in said

@@ -95,30 +95,3 @@ def test_what_has_to_be_ok_here_is_not_decided_on_other_machines(mine, of_others
     planned = [PlannedCell(cell=cell)]
     assert sweep.verdict(Console(), config, planned, records, here) == code
     assert ("Not ok" in capsys.readouterr().out) is bool(code)
-
-
-def test_an_ending_counts_statuses_and_says_what_the_harness_took(capsys):
-    statuses = (Status.CRASHED, Status.OK, Status.OK)
-    new = [SimpleNamespace(status=status) for status in statuses]
-    done = SimpleNamespace(new=new, of_others=["another"], busy_s=15.0)
-    sweep.print_ending(Console(width=400), ("cell",) * 4, done, 20.0)
-    assert capsys.readouterr().out == (
-        "4 cells planned; measured now: 2 ok, 1 crashed. Other sweeps measured 1 of them "
-        "meanwhile. 20 s, of which 75 % inside measured calls, memory and FLOP passes or training; "
-        "the harness took 25 %.\n"
-    )
-
-
-def test_what_a_budget_leaves_out_is_counted_shape_by_shape(capsys):
-    cells = [made.kernel_cell("nala", seq_len=n) for n in (256, 1024)] + [
-        made.kernel_cell("linear")
-    ]
-    for left_out in ([], [PlannedCell(cell=cell) for cell in cells]):
-        sweep.print_over_budget(Console(width=400), left_out, 600.0)
-    all_done, first, *shapes = capsys.readouterr().out.splitlines()
-    assert all_done == "Everything was measured within the budget of 10 min 0 s."
-    assert first.startswith("Left out to keep the budget of 10 min 0 s, 3 cells; the same command")
-    assert [line.partition("=")[0] for line in shapes] == [
-        "  2 cells at seq_len",
-        "  1 cell at seq_len",
-    ]

@@ -1,5 +1,4 @@
 import base64
-import json
 import subprocess
 import sys
 import zlib
@@ -11,7 +10,6 @@ import pytest
 
 from bench import validate
 from bench.core.answers import error_of_score
-from bench.core.calibration import calibration_file
 from bench.core.record import Quality
 from bench.publishing.metrics.roofline import floor_s
 from tests import records as made
@@ -64,29 +62,10 @@ def test_no_time_lies_below_its_roofline_floor(tmp_path, exits):
     )
 
 
-def test_a_damaged_calibration_is_a_problem(tmp_path, exits):
-    made.stored(tmp_path, made.ok_record(made.kernel_cell(), made.speed([1.0])))
-    file = calibration_file(tmp_path, made.ENVIRONMENT)
-    file.parent.mkdir()
-    for content in ("[]", "{", json.dumps({"ceilings": [CEILING | {"flops_per_s": -1}]})):
-        file.write_text(content)
-        assert f"{file} is not a calibration" in exits(2, validate.main([str(tmp_path)]))
-        assert validate.validate(tmp_path).counts["record"] == 1, "the rest is looked at as well"
-    file.write_text(json.dumps({"ceilings": [CEILING]}))
-    assert validate.main([str(tmp_path)]) == 0
-
-
 @pytest.mark.parametrize("words", [[], ["nowhere"], ["--help=1"], ["dir=x"]])
 def test_what_is_no_folder_of_results_ends_with_2(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert validate.main(words) == 2
-
-
-def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_path, capsys):
-    made.stored(tmp_path / "mine", *made.block_records(["softmax", "nala"]))
-    assert validate.main([str(tmp_path / "mine" / "records")]) == 2
-    above = f"Name {tmp_path / 'mine'}, the folder above it."
-    assert capsys.readouterr().err.endswith(f"mine/records. {above}\n")
 
 
 def test_it_needs_neither_torch_nor_hydra(tmp_path):
@@ -175,11 +154,9 @@ def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path):
     [
         ({"answers": "AAAA"}, "answers are no base64 of zlib"),
         ({"answers": packed(bytes(49))}, "answers have 49 bytes or more; 50 hold 400 bits"),
-        ({"answers": packed(bytes(10**6))}, "answers have 51 bytes or more; 50 hold 400 bits"),
         ({"answers_per_cluster": 3}, "answers_per_cluster is 3, which does not divide the 400"),
         ({"answers_per_cluster": 2}, "its score_error is"),
         ({"score_error": None}, "its score_error is None, and its answers give 0.0"),
-        ({"unit": "bits"}, "answers are right, and its accuracy is"),
         ({"window_losses": packed(bytes(20))}, "it has answers, which are right or wrong, and"),
     ],
 )
@@ -200,9 +177,7 @@ def with_loss(place, loss):
     [
         ({"window_losses": with_loss(7, WINDOWS[7] + 0.5)}, "the mean of its window_losses is"),
         ({"window_losses": with_loss(7, float("nan"))}, "hold what is no finite number"),
-        ({"window_losses": packed(bytes(3))}, "window_losses have 3 bytes; 2 for each of 1 to"),
         ({"window_losses": packed(bytes(20))}, "window_losses are of 10 examples, and 30,720"),
-        ({"accuracy": float(WINDOWS.mean()) + 0.01}, "the mean of its window_losses is"),
         ({"score_error": 0.2}, "its score_error is 0.2, and its answers give 0.0"),
         ({"unit": ""}, "it is 1 at most"),
     ],

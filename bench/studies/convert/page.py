@@ -90,12 +90,6 @@ class Curve:
     rates: tuple[Number, Number] | None = None
     mark: Word = NOT_SEARCHED
 
-    def __post_init__(self) -> None:
-        if not len(self.steps) == len(self.converted) == len(self.scratch):
-            raise ValueError("steps, converted and scratch have different lengths")
-        if self.steps[-1] < self.phases[0]:
-            raise ValueError("no score follows the first phase")
-
     @property
     def row(self) -> tuple[float, str]:
         """Share that was kept, and mechanism: curves that differ in their seed have one row."""

@@ -1,124 +1,120 @@
-"""Stand-ins for operators of 2024 and later, with the signatures of fla-core 0.6; any dtype."""
+"""Stand-ins with the signatures of fla-core 0.6 and flash-attn, around formulas of `explicit`."""
 
-import itertools
 from itertools import pairwise
 
 import torch
 
+from tests.attentions.mechanisms import explicit, explicit_states
+from tests.attentions.mechanisms.explicit import outer, unrolled
+
+
+def by_heads(form, *tensors, **named):
+    """A formula over (B, H, T, ...) tensors for (B, T, H, ...) ones."""
+    return form(*(x.transpose(1, 2) for x in tensors), **named).transpose(1, 2)
+
+
+def scaled(q, scale):
+    """Queries for a formula that divides scores by the root of their width."""
+    return q if scale is None else q * scale * q.shape[-1] ** 0.5
+
+
+def chunk_gla(q, k, v, g, scale=None):
+    assert q.shape == k.shape == g.shape
+    return by_heads(explicit_states.decayed, q, k, v, g, scale=scale), None
+
+
+def chunk_simple_gla(q, k, v, g=None, scale=None):
+    assert g.shape == q.shape[:3]
+    return by_heads(explicit_states.decayed, q, k, v, g, scale=scale), None
+
+
+def chunk_retention(q, k, v, scale=None):
+    gamma = 1 - 2.0 ** (-5.0 - torch.arange(q.shape[2], dtype=q.dtype))
+    log_decay = gamma.log().expand(q.shape[:3])
+    return by_heads(explicit_states.decayed, q, k, v, log_decay, scale=scale), None
+
+
+def chunk_delta_rule(q, k, v, beta, scale=None, use_qk_l2norm_in_kernel=False):
+    assert q.dtype != torch.float32
+    return chunk_gated_delta_rule(q, k, v, 0 * beta, beta, scale, use_qk_l2norm_in_kernel)
+
+
+def chunk_gated_delta_rule(q, k, v, g, beta, scale=None, use_qk_l2norm_in_kernel=False):
+    assert g.shape == beta.shape == q.shape[:3]
+    if use_qk_l2norm_in_kernel:
+        q, k = explicit_states.unit(q), explicit_states.unit(k)
+    given = scaled(q, scale), k, v, beta, g
+    return by_heads(explicit_states.gated_deltanet, *given, normalised=False), None
+
+
+def chunk_kda(q, k, v, g, beta, scale=None):
+    assert g.shape == q.shape and beta.shape == q.shape[:3]
+    return by_heads(explicit.kda, scaled(q, scale), k, v, beta, g), None
+
+
+def chunk_gated_delta_product(q, k, v, g, beta, num_householder, scale=None):
+    steps = num_householder
+    assert k.shape[1] == v.shape[1] == beta.shape[1] == steps * q.shape[1]
+    decay = torch.zeros_like(beta)
+    if g is not None:
+        decay[:, ::steps] = g
+    q = q.repeat_interleave(steps, dim=1)
+    return chunk_gated_delta_rule(q, k, v, decay, beta, scale)[0][:, steps - 1 :: steps], None
+
 
 def parallel_forgetting_attn(q, k, v, g, scale=None, window_size=None):
     assert g.shape == q.shape[:3]
-    n, total = q.shape[1], g.cumsum(1).transpose(1, 2)
-    scores = torch.einsum("bihd,bjhd->bhij", q, k) * (scale or q.shape[-1] ** -0.5)
-    scores = scores + total[..., :, None] - total[..., None, :]
-    seen = torch.ones(n, n).tril().triu(1 - (window_size or n)).bool()
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-    return torch.einsum("bhij,bjhe->bihe", weights, v)
+    return by_heads(explicit.fox, scaled(q, scale), k, v, g, window=window_size)
 
 
 def chunk_rwkv7(r, w, k, v, a, b, scale=1.0):
-    out, state = torch.zeros_like(v), r.new_zeros(*r[:, 0].shape, v.shape[-1])
-    for t in range(r.shape[1]):
-        read = torch.einsum("bhd,bhde->bhe", a[:, t], state)
-        state = state * w[:, t].exp().unsqueeze(-1)
-        for key, value in ((b[:, t], read), (k[:, t], v[:, t])):
-            state = state + key.unsqueeze(-1) * value.unsqueeze(-2)
-        out[:, t] = torch.einsum("bhd,bhde->bhe", r[:, t] * scale, state)
-    return out, None
+    def form(r, w, k, v, a, b):
+        def step(t):
+            left = torch.diag_embed(w[:, :, t].exp()) + outer(b[:, :, t], a[:, :, t])
+            return left, outer(k[:, :, t], v[:, :, t])
+
+        return unrolled(step, r, v, scale)
+
+    return by_heads(form, r, w, k, v, a, b), None
 
 
 def chunk_rwkv6(r, k, v, w, u, scale=None):
     assert w.shape == r.shape and u.shape == r.shape[2:]
-    out, state = torch.zeros_like(v), r.new_zeros(*r[:, 0].shape, v.shape[-1])
-    for t in range(r.shape[1]):
-        own = k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
-        seen = state + u.unsqueeze(-1) * own
-        out[:, t] = torch.einsum("bhd,bhde->bhe", r[:, t] * scale, seen)
-        state = state * w[:, t].exp().unsqueeze(-1) + own
-    return out, None
+    return by_heads(explicit_states.rwkv6, r * scale, k, v, w, bonus=u), None
 
 
 def chunk_comba(q, k, v, p, g, beta=None, scale=None):
     assert p.shape == k.shape and g.shape == beta.shape == q.shape[:3]
-    out, state = torch.zeros_like(v), q.new_zeros(*q[:, 0].shape, v.shape[-1])
-    for t in range(q.shape[1]):
-        new = v[:, t] - torch.einsum("bhd,bhde->bhe", p[:, t], state)
-        write = torch.einsum("bh,bhd,bhe->bhde", beta[:, t], k[:, t], new)
-        state = state * g[:, t].exp()[..., None, None] + write
-        out[:, t] = torch.einsum("bhd,bhde->bhe", q[:, t] * scale, state)
-    return out, None
+    return by_heads(explicit_states.comba, scaled(q, scale), k, v, beta, g, p), None
 
 
 def chunk_gdn2(q, k, v, g, b, w, scale=None):
     assert g.shape == b.shape == q.shape and w.shape == v.shape
-    out, state = torch.zeros_like(v), q.new_zeros(*q[:, 0].shape, v.shape[-1])
-    for t in range(q.shape[1]):
-        state = state * g[:, t].exp().unsqueeze(-1)
-        erased = torch.einsum("bhd,bhde->bhe", b[:, t] * k[:, t], state)
-        state = state + k[:, t].unsqueeze(-1) * (w[:, t] * v[:, t] - erased).unsqueeze(-2)
-        out[:, t] = torch.einsum("bhd,bhde->bhe", q[:, t] * scale, state)
-    return out, None
+    return by_heads(explicit_states.gated_deltanet2, scaled(q, scale), k, v, g, b, w), None
 
 
 def chunk_gsa(q, k, v, s, g=None, scale=None):
     assert s.shape == g.shape and s.shape[:3] == q.shape[:3]
-    keys = q.new_zeros(*s[:, 0].shape, k.shape[-1])
-    values, out = q.new_zeros(*s[:, 0].shape, v.shape[-1]), torch.zeros_like(v)
-    for t in range(q.shape[1]):
-        left, taken = g[:, t].exp().unsqueeze(-1), s[:, t].unsqueeze(-1)
-        keys = left * keys + taken * k[:, t].unsqueeze(-2)
-        values = left * values + taken * v[:, t].unsqueeze(-2)
-        weights = torch.einsum("bhmd,bhd->bhm", keys, q[:, t] * scale).softmax(-1)
-        out[:, t] = torch.einsum("bhm,bhme->bhe", weights, values)
-    return out, (None, None)
+    return by_heads(explicit_states.gsa, scaled(q, scale), k, v, g, s), (None, None)
 
 
 def chunk_mesa_net(q, k, v, g, beta, lamb, max_CG_iteration=30):
     assert lamb.shape == q.shape[2:] and g.shape == beta.shape == q.shape[:3]
     assert q.shape == k.shape == v.shape
-    out, gram = torch.zeros_like(v), q.new_zeros(*q[:, 0].shape, q.shape[-1])
-    context = gram
-    for t in range(q.shape[1]):
-        left, written = g[:, t].exp()[..., None, None], (beta[:, t, :, None] * k[:, t])[..., None]
-        gram = left * gram + written * k[:, t].unsqueeze(-2)
-        context = left * context + written * v[:, t].unsqueeze(-2)
-        x, rest, way = torch.zeros_like(q[:, t]), q[:, t], q[:, t]
-        for _ in range(max_CG_iteration):
-            size = (rest * rest).sum(-1, keepdim=True)
-            image = torch.einsum("bhde,bhe->bhd", gram, way) + lamb * way
-            pace = size / ((way * image).sum(-1, keepdim=True) + 1e-5)
-            x, rest = x + pace * way, rest - pace * image
-            way = rest + (rest * rest).sum(-1, keepdim=True) / (size + 1e-5) * way
-        out[:, t] = torch.einsum("bhd,bhde->bhe", x, context)
-    return out, None, None
+    settings = {"ridge": lamb, "steps": max_CG_iteration}
+    return by_heads(explicit_states.mesanet, q, k, v, beta, g, **settings), None, None
 
 
 def chunk_log_linear_attn(q, k, v, g, level_scales, scale=1.0):
     assert q.shape[-1] % 64 == 0 and g.shape == level_scales.shape[:3] == q.shape[:3]
-    out, total = torch.zeros_like(v), g.cumsum(1)
-    for i in range(q.shape[1]):
-        for j in range(i + 1):
-            level = (i ^ j).bit_length()
-            weight = level_scales[:, i, :, level] * (total[:, i] - total[:, j]).exp()
-            weight = weight * (q[:, i] * k[:, j]).sum(-1) * scale
-            out[:, i] = out[:, i] + weight.unsqueeze(-1) * v[:, j]
-    return out, None
+    return by_heads(explicit_states.log_linear, q * scale, k, v, g, level_scales), None
 
 
 def parallel_path_attn(q, k, v, w, beta, g=None, scale=None):
     assert w.shape == k.shape and beta.shape == k.shape[:3]
     assert all(x.shape[-1] in (16, 32, 64, 128) for x in (k, v))
-    total = torch.zeros_like(beta) if g is None else g.cumsum(1)
-    out = torch.zeros_like(v)
-    for i in range(q.shape[1]):
-        moved, scores = q[:, i], []
-        for j in range(i, -1, -1):
-            scores.insert(0, (moved * k[:, j]).sum(-1) + total[:, i] - total[:, j])
-            part = beta[:, j] * (moved * w[:, j]).sum(-1)
-            moved = moved - part.unsqueeze(-1) * w[:, j]
-        weights = (torch.stack(scores, 1) * (scale or k.shape[-1] ** -0.5)).softmax(1)
-        out[:, i] = (weights.unsqueeze(-1) * v[:, : i + 1]).sum(1)
-    return out, None
+    gates = [] if g is None else [g]
+    return by_heads(explicit.path, scaled(q, scale), k, v, w, beta, *gates), None
 
 
 def sequences(cu_seqlens):
@@ -128,32 +124,17 @@ def sequences(cu_seqlens):
 
 def deltaformer_attn(q, k, v, beta=None, cu_seqlens=None):
     assert q.shape == k.shape == v.shape and beta.shape == q.shape[:3] and len(q) == 1
-    out, u = torch.zeros_like(v), torch.zeros_like(v)
-    for at in sequences(cu_seqlens):
-        for i in range(at.start, at.stop):
-            seen = slice(at.start, i + 1)
-            scores = (q[0, i] * k[0, seen]).sum(-1) * q.shape[-1] ** -0.5
-            known = scores[:-1].softmax(0).unsqueeze(-1) * u[0, at.start : i]
-            u[0, i] = v[0, i] - beta[0, i, :, None] * known.sum(0)
-            out[0, i] = (scores.softmax(0).unsqueeze(-1) * u[0, seen]).sum(0)
-    return out
+    given = (q, k, v, beta)
+    parts = [[x[:, at] for x in given] for at in sequences(cu_seqlens)]
+    return torch.cat([by_heads(explicit.deltaformer, *part) for part in parts], 1)
 
 
 def parallel_moba(q, k, v, cu_seqlens, max_seqlen, chunk_size, topk):
     assert q.shape == k.shape == v.shape and len(q) == 1 and topk > 1
-    out = torch.zeros_like(v)
-    for at in sequences(cu_seqlens):
-        assert at.stop - at.start <= max_seqlen
-        for i in range(at.start, at.stop):
-            own = i - (i - at.start) % chunk_size
-            scores = (q[0, i] * k[0, at.start : i + 1]).sum(-1) * q.shape[-1] ** -0.5
-            past = k[0, at.start : own].unflatten(0, (-1, chunk_size)).mean(1)
-            order = (q[0, i] * past).sum(-1)
-            ranks = order.argsort(0, descending=True).argsort(0)
-            seen = (ranks < topk - 1).repeat_interleave(chunk_size, 0)
-            scores[: own - at.start] = scores[: own - at.start].masked_fill(~seen, -torch.inf)
-            out[0, i] = (scores.softmax(0).unsqueeze(-1) * v[0, at.start : i + 1]).sum(0)
-    return out
+    parts = [[x[:, at] for x in (q, k, v)] for at in sequences(cu_seqlens)]
+    assert all(part[0].shape[1] <= max_seqlen for part in parts)
+    settings = {"block_size": chunk_size, "top_k": topk}
+    return torch.cat([by_heads(explicit.moba, *part, **settings) for part in parts], 1)
 
 
 def parallel_nsa(
@@ -168,26 +149,9 @@ def parallel_nsa(
     window_size=0,
     scale=None,
 ):
-    heads = q.shape[2]
-    assert heads // k.shape[2] >= 16 and g_cmp.shape == q.shape[:3] and scale is None
-    out, size = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype), block_size
-    for b, h, t in itertools.product(range(len(q)), range(k.shape[2]), range(q.shape[1])):
-        of = slice(h * heads // k.shape[2], (h + 1) * heads // k.shape[2])
-        scores = q[b, t, of] @ k[b, : t + 1, h].T * q.shape[-1] ** -0.5
-        ended, own = (t + 1) // size, t // size
-        means = k[b, : ended * size, h].unflatten(0, (ended, size)).mean(1)
-        weights = (q[b, t, of] @ means.T * q.shape[-1] ** -0.5).softmax(-1)
-        values = v[b, : ended * size, h].unflatten(0, (ended, size)).mean(1)
-        forced = {0, own - 1, own}
-        order = {x: 99.0 if x in forced else float(weights[:, x].sum()) for x in range(own + 1)}
-        best = sorted(order, key=lambda x: -order[x])[:block_counts]
-        chosen = torch.tensor([x // size in best for x in range(t + 1)])
-        near = torch.arange(t + 1) > t - window_size
-        out[b, t, of] = g_cmp[b, t, of, None] * (weights @ values)
-        for gate, seen in ((g_slc, chosen), (g_swa, near)):
-            mixed = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v[b, : t + 1, h]
-            out[b, t, of] += gate[b, t, of, None] * mixed
-    return out
+    assert q.shape[2] // k.shape[2] >= 16 and g_cmp.shape == q.shape[:3] and scale is None
+    settings = {"block_size": block_size, "num_blocks": block_counts, "window": window_size}
+    return by_heads(explicit.nsa, q, k, v, g_cmp, g_slc, g_swa, **settings)
 
 
 def packed_softmax(q, k, v, starts_q, starts_k, softmax_scale, causal, lse=None):
@@ -260,6 +224,13 @@ def flash_attn_varlen_backward(
 
 
 KERNELS = {
+    "gla": chunk_gla,
+    "simple_gla": chunk_simple_gla,
+    "retention": chunk_retention,
+    "delta_rule": chunk_delta_rule,
+    "gated_delta_rule": chunk_gated_delta_rule,
+    "kda": chunk_kda,
+    "gated_delta_product": chunk_gated_delta_product,
     "forgetting_attn": parallel_forgetting_attn,
     "rwkv7": chunk_rwkv7,
     "rwkv6": chunk_rwkv6,

@@ -1,6 +1,5 @@
 """The adapters against stand-ins with the signatures of fla-core 0.6, token by token and slow."""
 
-import copy
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -12,13 +11,10 @@ from attentions import Geometry, attention_class, attention_names, build_attenti
 from attentions.adapters.fla import OPERATORS
 from attentions.capabilities import DTYPES
 from attentions.maths.delta_rule import unit_length
-from tests.attentions.adapters import fla_operators, fla_recurrences
-from tests.attentions.calls import call_of
+from tests.attentions.adapters.fla_operators import KERNELS
 
 SEQ_LEN, HEADS, KEY_DIM, VALUE_DIM = 13, 3, 8, 6
 
-
-KERNELS = fla_recurrences.KERNELS | fla_operators.KERNELS
 OURS = {
     name: name.removesuffix("_fla")
     for name in attention_names()
@@ -160,21 +156,6 @@ def test_half_inputs_reach_the_kernel_as_they_are_and_decays_in_float32(name, fl
     assert len(narrow) >= 3 and {x.dtype for x in narrow.values()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_it_has_flops_and_copies_as_ours_and_no_steps(name, fla, qkv):
-    core, _ = pair(name)
-    g = core.geometry
-    sizes = {"num_heads": g.num_heads, "causal": True}
-    shape = call_of(SEQ_LEN, g.head_dim, g.value_dim, **sizes)
-    assert core.executed_flops(shape) >= core.flops(shape) * 0.5
-    tensors = inputs(name, qkv)
-    assert torch.equal(copy.deepcopy(core)(*tensors), core(*tensors))
-    with pytest.raises(TypeError, match=f"{name} has no recurrent form"):
-        core.init_state(1, dtype=torch.bfloat16, device=torch.device("cpu"))
-    with pytest.raises(TypeError, match=f"{name} has no recurrent form"):
-        core.step(None, None, None, None)
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", OURS)
@@ -199,10 +180,6 @@ def test_the_real_kernels_agree_with_our_slow_form(name):
             {},
             "mesanet_fla: value_dim is 6, and its kernel takes head_dim, 8",
         ),
-        ("mesanet_fla", (144, 144), {}, "head_dim is 144, and its kernel takes at most 128"),
-        ("log_linear_fla", (32, 32), {}, "takes multiples of 64; log_linear takes any"),
-        ("log_linear_fla", (64, 48), {}, "value_dim is 48, and its kernel takes powers of two"),
-        ("path_fla", (48, 64), {}, "head_dim is 48, and its kernel takes 16, 32, 64 or 128"),
         ("gated_deltanet2_fla", (320, 64), {}, "takes at most 256"),
         ("deltaformer_fla", (64, 32), {}, "takes head_dim, 64"),
         ("moba_fla", (64, 64), {"top_k": 1}, "top_k is 1, and its kernel takes 2 or more"),
@@ -215,22 +192,3 @@ def test_sizes_that_a_kernel_does_not_compute_are_refused(name, sizes, settings,
     )
     with pytest.raises(ValueError, match=message):
         build_attention(name, shape, **settings)
-
-
-def test_nsa_takes_as_many_blocks_as_its_kernel_does(fla):
-    shape = Geometry(num_heads=16, num_kv_heads=1, head_dim=64, seq_len=SEQ_LEN, causal=True)
-    for settings, message in (
-        ({"num_blocks": 12}, "num_blocks is 12, and its kernel takes powers of two"),
-        ({"block_size": 16}, "block_size is 16, and its kernel takes powers of two from 2 num"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            build_attention("nsa_fla", shape, **settings)
-    with torch.device("meta"):  # there is no kernel, and its sizes refuse nothing
-        build_attention("nsa_fla", geometry("gla_fla"))
-
-
-def test_a_core_without_a_prepared_query_is_given_to_its_kernel_uncopied(fla):
-    theirs = build_attention("gla_fla", geometry("gla_fla")).bfloat16()
-    q, k, v = torch.randn(3, 1, HEADS, SEQ_LEN, KEY_DIM).bfloat16()
-    given = theirs._arguments(q, k, v, {})
-    assert given["q"] is q and given["k"] is k

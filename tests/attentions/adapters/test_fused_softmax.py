@@ -81,13 +81,6 @@ def test_keys_may_be_more_than_queries_unless_causal(name, packages, qkv):
         causal(*tensors)
 
 
-def test_flash_attn_wants_values_as_wide_as_keys(packages):
-    with pytest.raises(ValueError, match=r"softmax_flash_attn: geometry.value_dim is 4; 8 is"):
-        build_attention(
-            "softmax_flash_attn", Geometry(num_heads=2, head_dim=8, value_dim=4, seq_len=9)
-        )
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_work_is_that_of_softmax(name, packages):
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=9)

@@ -58,16 +58,6 @@ def test_a_row_gives_what_ours_gives_in_float64_however_the_tokens_are_cut(name,
     assert torch.equal(torch.cat(pieces, dim=2), out)
 
 
-@torch.no_grad()
-def test_a_row_has_as_many_threads_as_torch(monkeypatch):
-    ours, theirs = pair("gla_ort", num_heads=2, head_dim=4, seq_len=5)
-    q, k, v = torch.randn(3, 1, 2, 5, 4)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    torch.testing.assert_close(theirs(q, k, v), ours(q, k, v))
-    options = ort.session("gated", frozenset({"log_decay"}), 2).get_session_options()
-    assert options.intra_op_num_threads == 2
-
-
 def test_gradients_and_float64_are_refused_in_words():
     ours, theirs = pair("kda_ort", num_heads=2, head_dim=4, seq_len=5)
     q, k, v = torch.randn(3, 1, 2, 5, 4)

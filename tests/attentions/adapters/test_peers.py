@@ -106,9 +106,3 @@ def test_the_causal_form_of_performer_pytorch_is_offered_and_sees_the_future(qkv
         core(q, k, v)
     shape = call_of(48, 8, batch_size=2, num_heads=3, causal=True)
     assert core.executed_flops(shape) == counter.get_total_flops()
-
-
-@pytest.mark.parametrize("name", ["linformer_peer", "nystrom_peer"])
-def test_a_peer_has_no_causal_form(name):
-    with pytest.raises(ValueError, match=f"{name} has no causal form"):
-        build_attention(name, Geometry(num_heads=3, head_dim=8, seq_len=48, causal=True))

@@ -1,7 +1,5 @@
 """A core with learned weights and places: its features, its state, and what has no causal form."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -88,90 +86,6 @@ def test_a_learned_tensor_beside_those_of_weights_is_refused():
     refused(Silent(placed().geometry))
 
 
-@pytest.mark.parametrize("method", ["places", "combine"])
-def test_learned_places_and_sums_are_refused(method):
-    class Learned(Placed):
-        def __init__(self, geometry):
-            super().__init__(geometry)
-            self.gain = torch.nn.Parameter(torch.ones(()))
-
-        def places(self, *args):
-            (place,) = super().places(*args)
-            return (place * self.gain if method == "places" else place,)
-
-        def combine(self, contexts, key_sums):
-            gain = self.gain if method == "combine" else 1
-            return tuple(x * gain for x in contexts), key_sums
-
-    core = Learned(placed().geometry)
-    refused(core)
-    core.gain.requires_grad_(False)
-    core(*tensors(100, 100, 100))
-    core.scale.requires_grad_(False)
-    core.gain.requires_grad_()  # as many learn as before
-    refused(core)
-
-
-@pytest.mark.parametrize("sizes", [(), (D,), (1, 1, D), (2 * H, 1, D)])
-def test_weights_are_of_heads(sizes):
-    """Tiles take some of the heads: other axes would be cut in their place, at some lengths."""
-
-    class Other(Placed):
-        def weights(self, dtype):
-            return (torch.ones(sizes, dtype=dtype),)
-
-    core, inputs = Other(placed(causal=True).geometry), tensors(3, 3, 3)
-    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
-    for call in (lambda: core(*inputs), lambda: core.step(*inputs, state)):
-        with pytest.raises(
-            TypeError, match=r"weights returns .* shape \(.*\); \(2, ...\) is needed"
-        ):
-            call()
-
-
-def test_what_is_learned_beside_the_engine_needs_no_weights():
-    class Gained(Placed):
-        def __init__(self, geometry):
-            super().__init__(geometry)
-            self.gain = torch.nn.Parameter(torch.rand(()))
-            self.scale.requires_grad_(False)
-
-        def forward(self, q, k, v):
-            return self.gain * super().forward(q, k, v)
-
-    core, inputs = Gained(placed().geometry).double(), tensors(100, 100, 100)
-    out = core(*inputs)
-    (found,) = torch.autograd.grad(out.sum(), core.gain)
-    torch.testing.assert_close(found, out.sum() / core.gain)
-
-
-def test_a_learned_module_in_a_feature_map_is_refused():
-    class Mapped(Placed):
-        def __init__(self, geometry):
-            super().__init__(geometry)
-            del self.scale
-            self.map = torch.nn.Linear(geometry.head_dim, geometry.head_dim)
-
-        def weights(self, dtype):
-            return ()
-
-        def phi_q(self, q, place):
-            return super().phi_q(q, self.map(q).exp(), place)
-
-    core = Mapped(placed().geometry)
-    refused(core)
-    weights = {name: x.detach() for name, x in core.named_parameters()}
-    call = partial(torch.func.functional_call, core, args=tuple(tensors(100, 100, 100)))
-    call(weights)  # which does not learn
-    several = {name: torch.stack((x, x)) for name, x in weights.items()}
-    for transformed in (
-        lambda: torch.func.jvp(call, (weights,), (weights,)),
-        lambda: torch.func.vmap(call)(several),
-    ):
-        with pytest.raises(TypeError, match="tensors that its method weights does not return"):
-            transformed()
-
-
 def test_transforms_of_what_weights_return_follow_it():
     """Also in the first call of a core, whose features are looked at then."""
     core, inputs = placed(), [x.detach() for x in tensors(100, 100, 100)]
@@ -184,14 +98,6 @@ def test_transforms_of_what_weights_return_follow_it():
     for got, scale in zip(found, several, strict=True):
         leaf = scale.clone().requires_grad_()
         torch.testing.assert_close(got, torch.autograd.grad(total(leaf), leaf)[0])
-
-
-@pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
-def test_what_has_no_causal_form_is_refused(attribute):
-    core = placed(causal=True)
-    setattr(core, attribute, 1.0)
-    with pytest.raises(TypeError, match=f"{attribute} has no causal form"):
-        core(*tensors(100, 100, 100))
 
 
 @pytest.mark.parametrize("is_causal", [False, True])
@@ -221,50 +127,6 @@ def test_what_divides_is_the_sum_of_weights_and_eps_but_no_less_than_the_least(i
     expected = weights @ inputs[2] / totals.clamp(min=core.least)
     torch.testing.assert_close(core(*inputs), expected)
     torch.testing.assert_close(plainly(core, *inputs), expected)
-
-
-class Affine(KernelCore):
-    """1 + phi(q) . phi(k): parts of different widths, one of which is constant."""
-
-    name = "affine"
-    capabilities = Capabilities(causal=True)
-    has_more = True
-
-    def phi_q(self, q):
-        ones = torch.ones_like(q[..., :1])
-        return (ones, q.exp()) if self.has_more else ones
-
-    def flops(self, shape):
-        return 0
-
-
-@pytest.mark.parametrize("has_more", [False, True])
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_parts_may_be_of_different_widths_and_constant(is_causal, has_more, plainly):
-    core, inputs = Affine(placed(is_causal).geometry), tensors(100, 100, 100)
-    core.has_more, core.feature_dim = has_more, 1 + D * has_more
-    cotangent = torch.randn(2, H, 100, E)
-    outs = core(*inputs), plainly(core, *inputs)
-    ours, theirs = (gradients(out, core, inputs, cotangent.double()) for out in outs)
-    zeros = [torch.zeros_like(x) for x in inputs]
-    theirs = [zero if x is None else x for x, zero in zip(theirs, zeros, strict=True)]
-    for got, want in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(got, want)
-
-
-def test_features_that_are_not_feature_dim_are_refused():
-    class Doubled(Placed):
-        def phi_q(self, q, scale, place):
-            return torch.cat(super().phi_q(q, scale, place) * 2, dim=-1)
-
-    said = f"phi_k returns {4 * D} features, and feature_dim is {2 * D}; set it in the constructor"
-    for is_causal in (False, True):
-        core, inputs = Doubled(placed(is_causal).geometry).double(), tensors(100, 100, 100)
-        with pytest.raises(TypeError, match=said):
-            core(*inputs)
-    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
-    with torch.no_grad(), pytest.raises(TypeError, match=said):
-        core.step(*inputs, state)
 
 
 def test_nothing_stands_in_for_a_sum_of_weights_that_is_zero(plainly):

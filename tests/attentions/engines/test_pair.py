@@ -124,47 +124,6 @@ def test_what_erases_all_before_it_costs_later_pairs_no_digits(tile):
     torch.testing.assert_close(core(*tensors, log_decay=decay).double(), exact, atol=1e-5, rtol=0)
 
 
-def test_what_has_no_form_is_refused():
-    class Sunk(Logistic):
-        def sink(self):
-            return torch.zeros(4)
-
-    class Near(Logistic):
-        window = 3
-
-    enter(Logistic)
-    q, k, v = inputs()
-    with pytest.raises(TypeError, match="sink has no form without softmax"):
-        Sunk(geometry(False))(q, k, v)
-    core, key_mask = Near(geometry(False)), torch.ones(2, 9, dtype=torch.bool)
-    core(q, k[:, :, :9], v[:, :, :9])
-    with pytest.raises(
-        ValueError, match=r"50 queries and 9 keys .* a window under a key_mask needs"
-    ):
-        core(q, k[:, :, :9], v[:, :, :9], key_mask=key_mask)
-
-
-def test_decays_and_masks_of_the_calls_keys_do_not_go_over_to_others():
-    class Half(Logistic):
-        decay = pairs = None
-
-        def log_decay(self):
-            return self.decay
-
-        def mix(self, attend, q, k, v, *gates):
-            return attend.over(25, self.pairs)(q, k[:, :, 25:], v[:, :, 25:])
-
-    core, (q, k, v), key_mask = enter(Half)(geometry(True)), inputs(), torch.rand(2, 50) < 0.5
-    with pytest.raises(TypeError, match=r"mine: attend\.over has no form with masks, unless"):
-        core(q, k, v, key_mask=key_mask)
-    core.pairs = key_mask[:, None, None, 25:].expand(-1, -1, 50, -1)
-    kept = torch.cat((torch.zeros_like(core.pairs), core.pairs), -1)
-    torch.testing.assert_close(core(q, k, v, key_mask=key_mask), explicit(q, k, v, kept))
-    core.decay = -torch.ones(4, 1)
-    with pytest.raises(TypeError, match=r"mine: attend\.over has no form with a decay"):
-        core(q, k, v)
-
-
 @pytest.mark.parametrize("name", ["fox", "softmax_sinks"])
 def test_a_window_does_not_count_hidden_tokens(name):
     core = built(name, True, stir=0.3, seq_len=12, window=3)
@@ -213,25 +172,6 @@ def test_compiled_code_gives_the_gradients_of_eager_code(cls):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("cls", [Learned, LearnedWithSlope])
-@pytest.mark.parametrize("with_grad", [False, True])
-def test_transforms_of_what_weights_learn_follow_it(cls, with_grad):
-    tensors, core = [x.detach() for x in inputs()], enter(cls)(geometry(True))
-    bias = core.bias.detach()
-
-    def mixed(bias):
-        return torch.func.functional_call(core, {"bias": bias}, tuple(tensors))
-
-    step = 1e-6
-    with torch.set_grad_enabled(with_grad):
-        several = torch.stack((bias, 2 * bias))
-        mapped = torch.func.vmap(mixed)(several)
-        torch.testing.assert_close(mapped, torch.stack([mixed(one) for one in several]))
-        _, tangent = torch.func.jvp(mixed, (bias,), (torch.ones_like(bias),))
-        expected = (mixed(bias + step) - mixed(bias - step)) / (2 * step)
-        torch.testing.assert_close(tangent, expected, rtol=1e-5, atol=1e-7)
-
-
 @pytest.mark.parametrize("name", ["sigmoid", "fox", "topk", "moba"])
 def test_a_transform_of_something_else_leaves_tiles_as_they_are(name):
     settings = {"topk": {"k": 3}, "moba": {"block_size": 2, "top_k": 2}}.get(name, {})
@@ -240,26 +180,6 @@ def test_a_transform_of_something_else_leaves_tiles_as_they_are(name):
     tensors = torch.randn(3, 2, 2, 11, 4, dtype=torch.double).unbind()
     mapped = torch.func.vmap(lambda factor: factor * core(*tensors))(factors)
     torch.testing.assert_close(mapped, factors[:, None, None, None, None] * core(*tensors))
-
-
-@pytest.mark.parametrize("name", ["softmax_chunked", "sigmoid", "topk", "dsa"])
-def test_a_transform_may_follow_masks_alone(name):
-    settings = {"topk": {"k": 3}, "dsa": {"top_k": 3}}.get(name, {})
-    core = built(name, name == "dsa", seq_len=11, **settings)
-    core.tile = 4
-    tensors = torch.randn(3, 2, 2, 11, 4, dtype=torch.double).unbind()
-    # As many as there are rows and heads: the axis must not be taken for one of theirs.
-    masks = {"key_mask": torch.rand(2, 2, 11) < 0.6, "mask": torch.rand(2, 11, 11) < 0.6}
-    if name == "dsa":
-        del masks["mask"]
-    for kind, some in masks.items():
-        for several in (some, some[:1]):
-
-            def mixed(mask, kind=kind):
-                return core(*tensors, **{kind: mask})
-
-            expected = torch.stack([mixed(mask) for mask in several])
-            torch.testing.assert_close(torch.func.vmap(mixed)(several), expected)
 
 
 SETTINGS = {"nsa": {"block_size": 4, "num_blocks": 3, "window": 3}, "topk": {"k": 3}}

@@ -2,7 +2,6 @@
 
 import doctest
 import inspect
-from dataclasses import replace
 
 import pytest
 import torch
@@ -88,43 +87,6 @@ def test_signatures_name_the_gates_and_checks_stand_before_them():
         core(*inputs(), log_decay=torch.zeros(2, 4, 70, 8))
 
 
-def test_a_subclass_with_other_gates_gets_its_own_signature():
-    class Twice(Fading):
-        def learned_gates(self, k):
-            return {"pace": torch.full((4,), -0.1)}
-
-    enter(Fading)
-    gates = {"pace": Gate("bhn", high=0)}
-    can = Capabilities(bidirectional=False, causal=True, gates=gates, position_free=False)
-    register_attention("other", title="-", source="-", capabilities=can)(Twice)
-    assert [*inspect.signature(Twice.forward).parameters][4:] == ["pace"]
-    with pytest.raises(TypeError, match="other has no recurrent form"):
-        Twice(geometry()).init_state(2, dtype=torch.double, device=CPU)
-
-
-@pytest.mark.parametrize("shape", ["bn", "bnd", "bnh", "bgn"])
-def test_a_gate_whose_axes_are_not_those_of_a_token_of_a_head_is_refused(shape):
-    can = replace(CAN, gates={"log_decay": Gate(shape, high=0)})
-    core = enter(Fading, can)(
-        geometry(n=4)
-    )  # as many tokens as heads, so that torch would take one
-    core.gate_axes = {"g": 2}
-    gate = -torch.rand(core.gate_shape("log_decay", 2, 4))
-    with pytest.raises(TypeError, match=f"gate log_decay is declared as '{shape}'; axes .* bon if"):
-        core(*inputs(4), log_decay=gate)
-
-
-@pytest.mark.parametrize("sizes", [(4, 1, 8), (8,), (2, 3, 70), ()])
-def test_a_learned_gate_of_another_shape_is_refused(sizes):
-    class Wrong(Fading):
-        def learned_gates(self, k):
-            return {"log_decay": k.new_zeros(sizes)}
-
-    wanted = r"learned_gates returns log_decay of shape .*; \(2, 4, 70\) is needed, or \(4,\) for"
-    with pytest.raises(ValueError, match=wanted):
-        enter(Wrong)(geometry())(*inputs())
-
-
 def test_a_learned_gate_may_follow_from_shared_keys():
     class OfKeys(Fading):
         def learned_gates(self, k):
@@ -159,17 +121,6 @@ def test_executed_flops_of_short_runs_are_those_of_the_whole(name, n):
     core, tensors = build_attention(name, geometry(n), **settings), inputs(n, dtype=torch.float32)
     shape = call_of(n, 8, 6, batch_size=2, num_heads=4, causal=True)
     assert core.executed_flops(shape) == count(lambda: core(*tensors)).counted_flops
-
-
-def test_a_core_that_does_not_claim_its_recurrence_is_told_so():
-    class Silent(StateCore):
-        def update(self, state, k, v):
-            return state + k.mT @ v
-
-    can = Capabilities(bidirectional=False, causal=True, position_free=False)
-    core = enter(Silent, can)(Geometry(num_heads=2, head_dim=4, seq_len=3, causal=True))
-    with pytest.raises(TypeError, match="do not say recurrent=True"):
-        core(*torch.randn(3, 1, 2, 3, 4))
 
 
 def recurrences():

@@ -127,39 +127,6 @@ def test_a_token_may_read_before_it_writes():
     assert not out[:, :, 0].any()
 
 
-class Counted(NamedTuple):
-    inner: tuple[torch.Tensor]
-    count: torch.Tensor
-
-
-class Average(StateCore):
-    """The mean of what was written, from a state within a state, and how much that was."""
-
-    skips_hidden = True
-
-    def init_state(self, batch_size, *, dtype, device):
-        context = super().init_state(batch_size, dtype=dtype, device=device)
-        return Counted((context,), context.new_zeros(batch_size, 1, 1, 1))
-
-    def update(self, state, k, v):
-        return Counted((state.inner[0] + k.mT @ v,), state.count + 1)
-
-    def read(self, q, state):
-        return q @ state.inner[0] / state.count.clamp(min=1)
-
-
-@pytest.mark.parametrize("heads_at_once", [1, 4])
-def test_a_state_may_nest_and_have_an_axis_of_one_head(heads_at_once, monkeypatch):
-    monkeypatch.setattr("attentions.maths.heads._CACHED", 2 * 70 * 8 * heads_at_once)
-    core, (q, k, v) = enter(Average, UNGATED)(geometry()), inputs()
-    mask = torch.rand(2, 70) < 0.6
-    mask[0, :2] = False
-    for kept, given in ((torch.ones_like(mask), {}), (mask, {"key_mask": mask})):
-        weights = (q @ k.mT).tril() * kept[:, None, None]
-        counts = kept.cumsum(-1).clamp(min=1)[:, None, :, None]
-        torch.testing.assert_close(core(q, k, v, **given), weights @ v / counts)
-
-
 @pytest.mark.parametrize("overwrites", [False, True])
 def test_a_token_that_is_read_first_may_be_hidden(overwrites):
     class Late(StateCore):
@@ -176,27 +143,3 @@ def test_a_token_that_is_read_first_may_be_hidden(overwrites):
     for row, kept in enumerate(mask):
         expected = core(*(x[row : row + 1, :, kept] for x in (q, k, v)))
         torch.testing.assert_close(out[row : row + 1, :, kept], expected)
-
-
-def test_a_state_that_heads_or_rows_cannot_share_is_refused():
-    class Sized(Average):
-        sizes = ()
-
-        def init_state(self, batch_size, *, dtype, device):
-            state = super().init_state(batch_size, dtype=dtype, device=device)
-            count = torch.zeros(batch_size, *self.sizes) if self.sizes is not None else 0
-            return state._replace(count=count)
-
-        def read(self, q, state):
-            return q @ state.inner[0]
-
-    core, tensors = enter(Sized, UNGATED)(geometry()), inputs()
-    for core.sizes in ((), (2,), (8, 1, 1)):
-        with pytest.raises(
-            TypeError, match=r"init_state .* shape \(2, ?.*; \(B, 4, ...\) is needed"
-        ):
-            core(*tensors)
-    core.sizes = None
-    core(*tensors)
-    with pytest.raises(TypeError, match=r"a token changes a number in its state, .* key_mask"):
-        core(*tensors, key_mask=torch.ones(2, 70, dtype=torch.bool))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from attentions import replace_attention, replaced_attention
-from tests.attentions.integrations.replacing import encoder, needs_timm, replaced, tokens
+from tests.attentions.integrations.replacing import encoder, needs_timm, replaced
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,6 @@ def test_attentions_of_other_kinds_are_counted():
         replace_attention(model, "linear")
 
 
-def test_a_module_around_a_replaced_attention_is_not_counted_as_left_alone(
-    recwarn,
-):
-    class AttentionBlock(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention = nn.MultiheadAttention(16, 2)
-
-    replace_attention(nn.Sequential(AttentionBlock()), "linear")
-    assert not recwarn.list
-
-
 def test_nothing_is_changed_unless_everything_can_be():
     model = nn.ModuleList([nn.MultiheadAttention(16, 2), nn.MultiheadAttention(18, 3)])
     with pytest.raises(ValueError, match="1 cannot become nala"):
@@ -70,11 +58,6 @@ def test_a_shared_attention_stays_shared():
     attention = nn.MultiheadAttention(16, 2)
     model = replace_attention(nn.ModuleList([attention, attention]), "linear")
     assert model[0] is model[1]
-
-
-def test_a_hyperparameter_that_is_not_taken_is_refused():
-    with pytest.raises(TypeError, match="takes no hyperparameter 'focusing_facto'"):
-        replace_attention(encoder(), "flatten", focusing_facto=2)
 
 
 def test_dropout_of_weights_is_refused_unless_it_is_to_be_ignored():
@@ -91,21 +74,6 @@ def test_a_module_that_is_itself_the_attention_is_not_replaced_in_silence():
     assert replaced_attention(attention, "linear").core.name == "linear"
     with pytest.raises(ValueError, match="Nothing to replace: looked for one of"):
         replaced_attention(nn.Linear(2, 2), "linear")
-
-
-def test_projections_that_are_computed_are_refused():
-    attention = nn.MultiheadAttention(16, 2)
-    nn.utils.parametrizations.weight_norm(attention, "in_proj_weight")
-    with pytest.raises(ValueError, match="in_proj_weight is computed from other parameters"):
-        replaced_attention(attention, "linear")
-
-
-@pytest.mark.parametrize("name", ["key_padding_mask", "attn_mask"])
-def test_a_mask_of_whole_numbers_could_mean_either_and_is_refused(name):
-    attention = replaced_attention(nn.MultiheadAttention(16, 2, batch_first=True), "softmax")
-    mask = torch.ones((3, 7) if name == "key_padding_mask" else (7, 7), dtype=torch.long)
-    with pytest.raises(ValueError, match=f"{name} is of torch.int64; torch.bool, where True hides"):
-        attention(*[tokens()] * 3, **{name: mask})
 
 
 def test_replacing_needs_neither_timm_nor_transformers():
@@ -132,19 +100,10 @@ def attention(**settings):
         (encoder(), {"mechanism": "lightning"}, "lightning is causal only"),
         (encoder(), {"mechanism": "nalla"}, "did you mean nala"),
         (nn.Sequential(attention(add_bias_kv=True)), {}, "add_bias_kv or add_zero_attn"),
-        (nn.Sequential(attention(add_zero_attn=True)), {}, "add_bias_kv or add_zero_attn"),
         (None, {}, "model is None; an nn.Module is needed"),
-        (nn.Linear, {}, "model is <class .*>; an nn.Module is needed"),
-        (encoder(), {"mechanism": None}, "None was given"),
-        (encoder(), {"mechanism": 5}, "5 was given"),
         (encoder(), {"where": 5}, "where is 5; a glob over dotted names"),
-        (encoder(), {"where": [None]}, r"where is \[None\]; a glob over dotted names"),
         (encoder(), {"grid": 4}, "grid is 4; two whole numbers"),
-        (encoder(), {"grid": "2x2"}, "grid is '2x2'; two whole numbers"),
-        (encoder(), {"grid": (2, 2, 1)}, r"grid is \(2, 2, 1\); two whole numbers"),
         (encoder(), {"seq_len": 0}, "seq_len is 0; a whole number"),
-        (encoder(), {"seq_len": "4"}, "seq_len is '4'; a whole number"),
-        (encoder(), {"causal": "no"}, "causal is 'no'; True or False"),
     ],
 )
 def test_what_cannot_be_replaced_is_refused_by_name_and_left_as_it_is(model, changes, said):
@@ -158,11 +117,7 @@ def test_what_cannot_be_replaced_is_refused_by_name_and_left_as_it_is(model, cha
     ("masks", "said"),
     [
         ({"key_padding_mask": (2, 5)}, r"key_padding_mask is of shape \(2, 5\); .*\(2, 6\)"),
-        ({"key_padding_mask": (6,)}, r"key_padding_mask is of shape \(6,\); .*\(2, 6\)"),
-        ({"key_padding_mask": (1, 6)}, r"key_padding_mask is of shape \(1, 6\)"),
         ({"attn_mask": (6,)}, r"attn_mask is of shape \(6,\); .*\(4, 6\) or \(4, 4, 6\)"),
-        ({"attn_mask": (4, 5)}, r"attn_mask is of shape \(4, 5\)"),
-        ({"attn_mask": (2, 4, 6)}, r"attn_mask is of shape \(2, 4, 6\)"),
     ],
 )
 def test_masks_of_other_sizes_than_torch_takes_are_refused(batch_first, masks, said):
@@ -176,12 +131,3 @@ def test_masks_of_other_sizes_than_torch_takes_are_refused(batch_first, masks, s
         new(q, k, k, **hides_nothing)
     with pytest.raises(ValueError, match="is of type list; a tensor of shape"):
         new(q, k, k, **{name: [True] for name in masks})
-
-
-def test_masks_of_a_call_without_a_batch_have_none_either():
-    new = replaced_attention(nn.MultiheadAttention(16, 2), "softmax")
-    q, k = torch.randn(4, 16), torch.randn(6, 16)
-    keys, pairs = torch.zeros(6, dtype=torch.bool), torch.zeros(2, 4, 6, dtype=torch.bool)
-    torch.testing.assert_close(new(q, k, k, keys, attn_mask=pairs)[0], new(q, k, k)[0])
-    with pytest.raises(ValueError, match=r"key_padding_mask is of shape \(1, 6\); .*\(6,\)"):
-        new(q, k, k, keys[None])

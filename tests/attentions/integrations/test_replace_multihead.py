@@ -93,10 +93,3 @@ def test_a_causal_call_needs_its_mask_and_is_served_by_either_form() -> None:
             swapped(x, x, x, is_causal=True)
     with pytest.raises(ValueError, match="it hides later keys, and this call does not"):
         swapped(x, x, x)
-
-
-def test_a_nested_tensor_is_refused():
-    attention = replaced_attention(nn.MultiheadAttention(16, 2, batch_first=True), "linear")
-    nested = torch.nested.nested_tensor([torch.randn(3, 16), torch.randn(4, 16)])
-    with pytest.raises(ValueError, match="use_nested_tensor = False"):
-        attention(nested, nested, nested)

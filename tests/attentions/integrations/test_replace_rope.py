@@ -9,6 +9,7 @@ from torch import nn
 
 from attentions import replace_attention, replaced_attention
 from attentions.integrations.swapped import Swapped
+from tests.attentions.integrations.replacing import images
 
 timm: Any = pytest.importorskip("timm", reason="needs timm: pip install 'attnbench[models]'")
 
@@ -22,10 +23,6 @@ def eva(**settings):
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return model.eval()
-
-
-def images(rows=32, columns=32):
-    return torch.randn(2, 3, rows, columns, generator=torch.Generator().manual_seed(1))
 
 
 KINDS: list[dict[str, Any]] = [

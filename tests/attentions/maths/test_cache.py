@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from attentions import Geometry, build_attention, build_layer
-from tests.attentions.calls import call_of, in_steps
+from attentions import Geometry, build_attention
+from tests.attentions.calls import in_steps
 
 CPU = torch.device("cpu")
 CACHED = ["softmax", "softmax_explicit", "softmax_chunked"]
@@ -37,12 +37,6 @@ def test_steps_equal_the_whole_with_any_number_of_shared_heads(name, num_kv_head
     torch.testing.assert_close(in_steps(core, tensors, lengths)[0], core(*tensors))
 
 
-@pytest.mark.parametrize("name", [*CACHED, "sliding_window"])
-def test_only_heads_of_keys_and_values_are_cached(name):
-    state = build(name, num_kv_heads=2).init_state(2, dtype=torch.float64, device=CPU)
-    assert (state.k.shape, state.v.shape) == ((2, 2, 12, 8), (2, 2, 12, 4))
-
-
 @pytest.mark.parametrize("name", CACHED)
 def test_the_cache_is_filled_where_it_is_and_what_is_there_stays(name):
     core, tensors = build(name), inputs()
@@ -73,34 +67,3 @@ def test_a_token_more_than_there_is_room_for_is_refused_with_the_length_that_is_
     message = f"{name}: a state for 12 tokens holds 12, and 1 more were given; .* seq_len 13"
     with pytest.raises(ValueError, match=message):
         core.step(*tokens(tensors, slice(0, 1)), state)
-
-
-@pytest.mark.parametrize("name", CACHED)
-def test_a_cache_needs_a_causal_geometry(name):
-    with pytest.raises(ValueError, match=f"{name}: a cache was asked for, and causal is False"):
-        build(name, causal=False).init_state(1, dtype=torch.float32, device=CPU)
-
-
-@pytest.mark.parametrize("name", CACHED)
-def test_a_decoded_token_costs_a_look_at_every_key(name):
-    shape = call_of(9, 8, 4, batch_size=2, num_heads=6)
-    assert build(name).decode_flops(shape) == 2 * 2 * 6 * 9 * (8 + 4)
-
-
-def test_a_layer_around_it_decodes_what_it_computes_in_one_go():
-    geometry = Geometry(num_heads=4, num_kv_heads=2, head_dim=8, seq_len=9, causal=True)
-    layer = build_layer("softmax", geometry)
-    x = torch.randn(2, 9, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(in_steps(layer, [x], 1)[0], layer(x))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", CACHED)
-def test_the_cache_keeps_the_dtype_of_half_inputs(name, dtype):
-    core, tensors = build(name), inputs(dtype=dtype)
-    _, state = core.step(
-        *tokens(tensors, slice(0, 11)), core.init_state(2, dtype=dtype, device=CPU)
-    )
-    out, state = core.step(*tokens(tensors, slice(11, 12)), state)
-    assert state.k.dtype == state.v.dtype == out.dtype == dtype

@@ -1,7 +1,6 @@
 import torch
 
 from attentions.maths.channel_decay import channel_decayed_attention
-from attentions.maths.chunks import CHUNK, power_of_two_chunk
 from tests.attentions.maths.recurrences import token_by_token
 
 
@@ -12,10 +11,3 @@ def test_what_a_token_hardly_forgets_is_not_rounded_token_by_token():
     out, _ = channel_decayed_attention(q, k, v, steps, state)
     expected, _ = token_by_token(*(x.double() for x in (q, k, v, steps, state)))
     torch.testing.assert_close(out.double(), expected, rtol=4e-6, atol=0)
-
-
-def test_a_chunk_is_a_power_of_two_and_not_much_longer_than_its_tokens():
-    lengths = range(1, CHUNK + 1)
-    assert all(n <= power_of_two_chunk(n) < 2 * n for n in lengths)
-    assert {power_of_two_chunk(n) for n in lengths} == {1, 2, 4, 8, 16, 32, 64}
-    assert power_of_two_chunk(100 * CHUNK) == CHUNK

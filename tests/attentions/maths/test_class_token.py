@@ -18,12 +18,6 @@ def test_with_one_the_others_fill_a_square(seq_len, side):
     assert grid_beside("x", geometry(seq_len), class_token=True) == (side, side)
 
 
-@pytest.mark.parametrize("seq_len", [1, 3, 25, 196])
-def test_others_that_fill_no_square_are_refused(seq_len):
-    with pytest.raises(ValueError, match=f"agent: seq_len is {seq_len}; .* a square number and 1"):
-        grid_beside("agent", geometry(seq_len), class_token=True)
-
-
 @pytest.mark.parametrize("beside", [0, 1])
 def test_only_tokens_on_the_grid_are_added_to(beside):
     x, local = torch.randn(2, 4 + beside, 3), torch.randn(2, 4, 3)

@@ -47,19 +47,6 @@ def test_its_gradients_are_right_twice():
     assert torch.autograd.gradgradcheck(unit_triangular_inverse, below)
 
 
-def test_it_can_be_transformed_like_torchs_own_functions():
-    below = below_diagonal(8)
-    expected = unit_triangular_inverse(below)
-    rows = torch.func.vmap(unit_triangular_inverse)(below)
-    torch.testing.assert_close(rows, expected)
-    leaf = below.clone().requires_grad_()
-    wanted = torch.autograd.grad(unit_triangular_inverse(leaf).square().sum(), leaf)[0]
-    found = torch.func.grad(lambda x: unit_triangular_inverse(x).square().sum())(below)
-    torch.testing.assert_close(found, wanted)
-    each = torch.func.vmap(torch.func.grad(lambda x: unit_triangular_inverse(x).square().sum()))
-    torch.testing.assert_close(each(below), wanted)
-
-
 def test_a_matrix_as_large_as_its_inverse_may_be_loses_no_digits():
     """All ones below: the same key again and again, each value replacing the one before."""
     below = torch.ones(64, 64).tril(-1)

@@ -2,22 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.maths.gates import SelectiveDecay, spread, token_gate
-
-
-def test_a_gate_comes_back_in_wide_precision():
-    gate = torch.rand(2, 3, 4)
-    assert token_gate("m", "beta", gate, (2, 3, 4)) is gate
-    assert token_gate("m", "beta", gate.half(), (2, 3, 4)).dtype == torch.float32
-    assert token_gate("m", "beta", gate.double(), (2, 3, 4)).dtype == torch.float64
-
-
-@pytest.mark.parametrize(
-    "wrong", [torch.rand(2, 4, 3), torch.rand(1, 3, 4), torch.ones(2, 3, 4) > 0]
-)
-def test_a_gate_of_another_shape_or_kind_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"m: beta is .* of shape \(2, 3, 4\) is needed"):
-        token_gate("m", "beta", wrong, (2, 3, 4))
+from attentions.maths.gates import SelectiveDecay, spread
 
 
 def test_spread_numbers_have_equal_ratios_and_stay_within_their_bounds():
@@ -32,11 +17,6 @@ def test_a_selective_decay_starts_where_mamba_2_draws_it():
     torch.testing.assert_close(step[0, :, 0], spread((1e-3, 1e-1), 4))
     torch.testing.assert_close(-log_decay / step, spread((1.0, 16.0), 4)[None, :, None])
     assert step.shape == (1, 4, 1)
-
-
-def test_a_selective_decay_of_half_inputs_is_float32():
-    step, log_decay = SelectiveDecay(4).bfloat16()(torch.zeros(1, 7, 4, dtype=torch.bfloat16))
-    assert step.dtype == log_decay.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", ["gated_deltanet", "mamba2_ssd"])

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from attentions import Geometry, build_attention
 from attentions.maths.grid import (
     convolve_on_grid,
     depthwise,
@@ -34,23 +33,3 @@ def test_tokens_become_the_image_that_they_were():
     image = torch.randn(2, 5, 3, 4)
     assert tokens_of(image)[:, 1].equal(image[:, :, 0, 1])
     assert image_of(tokens_of(image), (3, 4)).equal(image)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_torch_sees_that_channels_come_last_and_keeps_them_there(batch_size):
-    image = image_of(torch.randn(batch_size, 12, 8), (3, 4))
-    assert nn.functional.adaptive_avg_pool2d(image, 2).stride()[1:] == (1, 16, 8)
-
-
-@pytest.mark.parametrize("num_heads", [1, 2])
-def test_agents_are_pooled_without_a_copy_of_the_queries(num_heads):
-    geometry = Geometry(num_heads=num_heads, head_dim=16, seq_len=64)
-    attention = build_attention("agent", geometry, num_agents=4)
-    q = torch.randn(1, num_heads, 64, 16)
-    assert "aten::copy_" not in _operators(lambda: attention._agents(q))
-
-
-def _operators(call):
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        call()
-    return {event.key for event in profile.key_averages()}

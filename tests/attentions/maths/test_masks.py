@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Attention, attention_class, build_attention
-from attentions.maths.masks import allowed_pairs, count_keys, hide_keys, near_pairs
+from attentions.maths.masks import allowed_pairs, hide_keys, near_pairs
 from tests.attentions.small import CLAIMS, geometry
 
 PADDED = [
@@ -37,14 +37,6 @@ def test_hidden_keys_have_zeros_for_features_even_if_they_were_infinite():
     assert hidden[0, 0, :, 0].tolist() == [1, 0, 1]
 
 
-def test_keys_are_counted_by_row_and_at_least_once():
-    k = torch.zeros(2, 1, 3, 4)
-    assert count_keys(k, None) == 3
-    counts = count_keys(k, torch.tensor([[True, False, True], [False, False, False]]))
-    assert counts.shape == (2, 1, 1, 1)
-    assert counts.flatten().tolist() == [2, 1]
-
-
 def test_all_masks_are_taken_together():
     q = k = torch.zeros(1, 1, 3, 2)
     key_mask = torch.tensor([[True, False, True]])
@@ -56,11 +48,6 @@ def test_all_masks_are_taken_together():
         [True, False, False],
         [False, False, True],
     ]
-
-
-def test_nothing_hidden_is_no_mask():
-    q = k = torch.zeros(1, 1, 3, 2)
-    assert allowed_pairs("softmax", q, k, causal=False, key_mask=None, mask=None) is None
 
 
 def test_a_window_reaches_to_both_sides_over_hidden_keys():

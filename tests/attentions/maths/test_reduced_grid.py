@@ -24,12 +24,6 @@ def test_each_key_comes_of_one_patch(grid, ratio):
     assert torch.equal(again[:, 1:], out[:, 1:]) and not torch.equal(again[:, 0], out[:, 0])
 
 
-@pytest.mark.parametrize("ratio", [2, 5])
-def test_a_ratio_that_divides_only_one_side_is_refused(ratio):
-    with pytest.raises(ValueError, match=f"pola: sr_ratio is {ratio}; a divisor of both sides"):
-        ReducedGrid("pola", 4, (4, 5), ratio)
-
-
 def test_stretching_interpolates_between_neighbours():
     v = torch.tensor([0.0, 4.0])[None, :, None]
     expected = [0.0, 1.0, 3.0, 4.0]  # centres at 1/4 and 3/4 of the way, ends held

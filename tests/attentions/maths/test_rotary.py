@@ -15,19 +15,6 @@ def test_turning_is_that_of_sines_and_cosines():
     torch.testing.assert_close(rotate(channels_first, (4, 5), 8), expected)
 
 
-def test_both_ends_of_the_frequencies_are_included():
-    angle = turns((2, 1), 16, torch.float64, torch.device("cpu"))[1, :4].angle()
-    expected = torch.tensor(
-        [1.0, 10_000 ** (-1 / 3), 10_000 ** (-2 / 3), 1e-4], dtype=torch.float64
-    )
-    torch.testing.assert_close(angle, expected)
-
-
-def test_four_channels_have_the_one_frequency_1():
-    angle = turns((2, 2), 4, torch.float64, torch.device("cpu")).angle()
-    torch.testing.assert_close(angle, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).double())
-
-
 def test_angles_of_far_places_are_exact_in_float32():
     turn = turns((4096, 1), 4, torch.float32, torch.device("cpu"))[4095, 0]
     assert abs(turn.real.item() - torch.tensor(4095.0, dtype=torch.float64).cos().item()) < 1e-7

@@ -50,9 +50,3 @@ def test_a_rise_of_the_maximum_beyond_float32_forgets_the_past_and_stays_finite(
     out, state = run(phi_q, u, s, v)
     assert out.isfinite().all()
     assert all(x.isfinite().all() for x in state)
-
-
-def test_an_empty_state_has_seen_nothing():
-    state = RunningMaxState.empty((2, 3, 5, 4), dtype=torch.float32, device=CPU)
-    assert state.peak.eq(-torch.inf).all()
-    assert state.num_keys.eq(0).all()

@@ -24,24 +24,6 @@ def test_a_layer_projects_to_fewer_heads_of_keys_and_values():
     assert layer.flops(shape) - core.flops(shape) == 2 * 24 * 48 * (80 + 48)
 
 
-def test_uneven_sharing_wrong_heads_and_layers_are_refused():
-    with pytest.raises(ValueError, match="num_kv_heads is 4; a divisor of num_heads, 6"):
-        Geometry(num_heads=6, num_kv_heads=4, head_dim=8, seq_len=12)
-    q, _, _ = qkv()
-    with pytest.raises(ValueError, match=r"k of \(2, 6, .*; .*\(B, 2, M, 8\)"):
-        build_attention("linear", GEOMETRY)(q, q, q)
-    with pytest.raises(ValueError, match="owns its projections"):
-        build_attention("nala_layer", GEOMETRY)
-
-
-@pytest.mark.parametrize("name", ["sliding_window", "moba", "cosformer"])
-def test_a_mask_that_the_core_does_not_take_is_refused(name):
-    geometry = Geometry(num_heads=6, num_kv_heads=2, head_dim=8, seq_len=12, causal=True)
-    seen = torch.ones(2, 12, dtype=torch.bool)
-    with pytest.raises(ValueError, match=f"{name}: key_mask was given; it takes no such"):
-        build_attention(name, geometry)(*qkv(), key_mask=seen)
-
-
 @pytest.mark.parametrize("name", ["linear", "efficient"])
 def test_hooks_of_the_core_are_called(name):
     shared, seen = build_attention(name, GEOMETRY), []

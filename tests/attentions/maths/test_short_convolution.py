@@ -34,7 +34,3 @@ def test_a_tail_stands_for_the_tokens_before_and_hidden_ones_are_as_good_as_remo
         outputs.append(out)
     torch.testing.assert_close(torch.cat(outputs, dim=1)[kept].unflatten(0, (2, 6)), alone)
     torch.testing.assert_close(tail, x[kept].unflatten(0, (2, 6))[:, -2:])
-
-
-def test_a_width_of_zero_is_no_convolution():
-    assert short_convolution(5, 0, bias=True) is None

@@ -29,28 +29,6 @@ def test_a_table_is_made_once_for_each_of_the_last_sizes():
     assert made[-1] == 3 and len(made) == 3 + _MOST
 
 
-class Interrupted(int):
-    """A size at whose second look-up another thread has just made other tables."""
-
-    looks = 0
-    between = staticmethod(lambda: None)
-
-    def __hash__(self):
-        self.looks += 1
-        if self.looks == 2:
-            self.between()
-        return int.__hash__(self)
-
-
-def test_a_table_that_another_thread_drops_meanwhile_is_still_returned():
-    table, made = ramp()
-    first = table(3)
-    size = Interrupted(3)
-    size.between = lambda: [table(size) for size in range(10, 10 + _MOST)]
-    assert table(size) is first
-    assert made == [3]
-
-
 @pytest.mark.parametrize("transform", [torch.func.grad, torch.func.hessian, torch.inference_mode()])
 def test_a_table_first_made_elsewhere_can_be_trained_with_later(transform):
     table, made = ramp()

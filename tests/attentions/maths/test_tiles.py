@@ -1,11 +1,9 @@
 import itertools
-import math
 
 import pytest
 import torch
 
-from attentions.maths.tiles import Tiling, scaled, tiled_flops
-from tests.attentions.calls import call_of
+from attentions.maths.tiles import Tiling
 
 
 def tiles(tiling):
@@ -34,17 +32,6 @@ def test_tiles_of_later_keys_only_are_left_out():
     ]  # fmt: skip
 
 
-def test_a_tile_in_which_nothing_is_hidden_has_no_mask():
-    tiling = Tiling(query_len=9, key_len=9, size=3, causal=True)
-    rows = slice(6, 9)
-    assert tiling.hidden(rows, slice(3, 6), None, torch.device("cpu")) is None
-    assert tiling.hidden(rows, rows, None, torch.device("cpu")).tolist() == [
-        [False, True, True],
-        [False, False, True],
-        [False, False, False],
-    ]
-
-
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (4, 5), (2, 1, 1, 5), (1, 3, 4, 1)])
 def test_a_mask_is_cut_only_where_it_does_not_broadcast(shape):
     tiling = Tiling(query_len=4, key_len=5, size=2, causal=False)
@@ -54,19 +41,6 @@ def test_a_mask_is_cut_only_where_it_does_not_broadcast(shape):
         hidden = tiling.hidden(rows, columns, allowed, torch.device("cpu"))
         size = (2, 3, rows.stop - rows.start, columns.stop - columns.start)
         assert torch.equal(hidden.expand(size), ~full[:, :, rows, columns])
-
-
-def test_flops_of_tiles_count_their_hidden_pairs():
-    shape = call_of(7, 4, 5, batch_size=2, num_heads=3, causal=True)
-    # Rows of 3, 3 and 1 queries, with 3, 6 and 7 keys.
-    assert tiled_flops(shape, 3) == 2 * 3 * (3 * 3 + 3 * 6 + 1 * 7) * 2 * (4 + 5)
-
-
-def test_scaling_divides_by_the_root_of_the_width_and_leaves_its_input_alone():
-    x = torch.ones(2, 3, 9)
-    assert torch.allclose(scaled(x), torch.full_like(x, 1 / math.sqrt(9)))
-    assert x.eq(1).all()
-    assert scaled(x.transpose(0, 1)).is_contiguous()
 
 
 @pytest.mark.parametrize("causal", [False, True])

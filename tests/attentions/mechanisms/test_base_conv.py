@@ -36,8 +36,3 @@ def test_a_token_is_its_convolution_times_its_projection_and_itself(kernel_size)
             near = near + taps * x[:, i - age]
         expected = x[:, i] + near * (x[:, i] @ base_conv.proj.weight.T + base_conv.proj.bias)
         assert torch.allclose(out[:, i], expected, atol=1e-6)
-
-
-def test_a_kernel_of_less_than_no_token_is_refused():
-    with pytest.raises(ValueError, match="kernel_size"):
-        layer(kernel_size=-1)

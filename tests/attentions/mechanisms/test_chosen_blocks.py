@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attentions import Geometry, attention_class, build_attention
-from attentions.maths.shared_heads import SharedHeads
+from attentions import Geometry, build_attention
 from attentions.testing.forms import gates_of
 from tests.attentions.calls import call_of, in_steps
 from tests.attentions.mechanisms import explicit
@@ -69,19 +68,6 @@ def test_where_nothing_can_be_left_out_pairs_are_hidden(name, monkeypatch):
     torch.testing.assert_close(ours, theirs)
 
 
-def test_heads_of_a_group_choose_together_in_nsa():
-    core, (q, k, v), gates = called("nsa", kv_heads=1)
-    assert attention_class("nsa").capabilities.grouped_heads
-    assert not isinstance(core, SharedHeads)
-    own = build_attention(
-        "nsa",
-        Geometry(num_heads=4, head_dim=D, value_dim=E, seq_len=N, causal=True),
-        **SETTINGS["nsa"],
-    ).double()
-    repeated = own(q, *(x.repeat_interleave(4, 1) for x in (k, v)), **gates)
-    assert (repeated - core(q, k, v, **gates)).abs().max() > 0.1
-
-
 def test_learned_shares_of_nsa_get_the_gradients_of_the_formula():
     core, tensors, gates = called("nsa")
     shares = (x[None, :, None].expand(2, -1, N) for x in core.gate_logit.sigmoid())
@@ -102,12 +88,6 @@ def test_a_decoded_token_scores_the_blocks_that_are_whole():
     for length, own in ((640, 64), (641, 1)):  # long: pairs that were not chosen are left out
         seen = own + 2 * 64
         assert core.decode_flops(call_of(length)) == 2 * 2 * (10 * 4 + seen * (4 + 4))
-
-
-def test_fewer_blocks_than_are_forced_are_refused():
-    geometry = Geometry(num_heads=1, head_dim=4, seq_len=9, causal=True)
-    with pytest.raises(ValueError, match="num_blocks is 2; a whole number of 3 or more"):
-        build_attention("nsa", geometry, num_blocks=2)
 
 
 @pytest.mark.parametrize(
@@ -132,14 +112,3 @@ def test_flops_are_those_of_the_weights_that_are_not_zero(name, n):
     if n == 9:  # the window is all that there is, once more
         near = 0
     assert core.flops(shape) == per_pair * (compressed // size + chosen + near)
-
-
-@every
-def test_gradients_of_gradients_by_blocks_are_those_of_the_slow_form(name):
-    core, tensors, gates = called(name, tile=4)  # long for such tiles
-    given = [x.requires_grad_() for x in tensors]
-    found = []
-    for out in (core(*given, **gates), core.reference(*given, **gates)):
-        first = torch.autograd.grad(out.sum(), given[:2], create_graph=True)
-        found.append(torch.autograd.grad(sum(x.square().sum() for x in first), given))
-    torch.testing.assert_close(*found)

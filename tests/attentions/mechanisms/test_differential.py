@@ -1,6 +1,5 @@
 """Differential attention: its weights, of which goldens have no gradients, norm and refusals."""
 
-import math
 from functools import partial
 
 import pytest
@@ -37,18 +36,6 @@ def test_gradients_of_all_weights_are_those_of_the_formula(norm, qkv):
     cotangent = torch.randn_like(out)
     ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, expected))
     torch.testing.assert_close(ours, theirs)
-
-
-def test_it_begins_as_the_first_layer_of_the_paper():
-    core = build()
-    assert core.lambda_init == pytest.approx(0.8 - 0.6 * math.exp(0))
-    assert all(getattr(core, name).shape == (4,) for name in LAMBDAS)
-    assert core.norm.eps == 1e-5 and core.norm.weight.eq(1).all()
-
-
-def test_an_odd_number_of_channels_is_refused():
-    with pytest.raises(ValueError, match="head_dim is 5; an even number is needed"):
-        build_attention("differential", Geometry(num_heads=1, head_dim=5, seq_len=4))
 
 
 def test_a_second_query_that_is_not_given_subtracts_the_mean(qkv):

@@ -54,13 +54,6 @@ def test_a_hidden_token_is_answered_by_its_own_index():
     torch.testing.assert_close(core(q, k[:, :, :-1], v[:, :, :-1], **moved)[:, :, -1], out)
 
 
-def test_a_state_narrows_no_index_key_without_a_word():
-    core, tensors, index = called(4)
-    state = core.init_state(2, dtype=torch.float32, device=torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"is torch\.float64 on cpu; the state takes"):
-        core.float().step(*(x.float() for x in tensors), state, **index)
-
-
 def test_of_equal_scores_the_later_keys_are_chosen(qkv):
     q, k, v = qkv(1, 2, N, D)
     geometry = Geometry(num_heads=2, head_dim=D, seq_len=N, causal=True)

@@ -31,12 +31,3 @@ def test_a_layer_adds_its_input_unless_told_otherwise():
     bare.load_state_dict(layer.state_dict())
     x = torch.randn(2, 6, 8, dtype=torch.float64)
     torch.testing.assert_close(layer(x), bare(x) + x)
-
-
-def test_a_layers_channels_may_differ_from_its_inputs():
-    settings = {"key_channels": 10, "value_channels": 6}
-    layer = build_attention("efficient_layer", geometry(value_dim=4), **settings)
-    assert layer.q.out_features == layer.k.out_features == 10
-    assert layer.v.out_features == layer.proj.in_features == 6
-    x = torch.randn(1, 6, 8)
-    torch.testing.assert_close(layer(x), layer.reference(x))

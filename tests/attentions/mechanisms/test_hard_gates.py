@@ -119,21 +119,6 @@ def test_the_delta_rule_holds_where_nothing_all_or_twice_as_much_gives_way(beta,
         assert_all_forms_are(expected, core, exact, {"beta": given.double()}, share * 1e-8)
 
 
-@pytest.mark.parametrize("name", ["deltanet", "gated_deltanet", "gla", "mamba2_ssd", "simple_gla"])
-def test_half_gates_are_as_good_as_their_values(name, qkv):
-    core = build(name).double()
-    tensors = [x.bfloat16() for x in qkv(1, H, N, D)]
-    gates = {gate: torch.rand(1, H, N) for gate in core.capabilities.gates}
-    if "log_decay" in gates:
-        gates["log_decay"] = -torch.rand((1, H, N, D) if name == "gla" else (1, H, N))
-    gates = {gate: x.bfloat16() for gate, x in gates.items()}
-    out = core(*tensors, **gates)
-    wide = {gate: x.double() for gate, x in gates.items()}
-    expected = core(*(x.double() for x in tensors), **wide)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.double(), expected, rtol=1e-2, atol=1e-3)
-
-
 def test_the_angle_of_a_mamba3_state_keeps_its_digits_over_thousands_of_tokens():
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=4000, causal=True)
     core = build_attention("mamba3", geometry, num_angles=2)

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
 
 
 def geometry(**changes):
@@ -38,18 +37,6 @@ def test_a_layer_gives_what_its_slow_form_gives_with_and_without_a_class_token(b
     layer = layer_of(tokens, (0, 0) if beside else grid, class_token=beside == 1)
     x = torch.randn(2, tokens, 8, dtype=torch.float64)
     torch.testing.assert_close(layer(x), layer.reference(x))
-
-
-def test_costs_of_a_layer_leave_the_class_token_out_of_the_convolution():
-    shape = call_of(10, batch_size=3)
-    with_token, without = (layer_of(n, (0, 0), class_token=n == 10) for n in (10, 10 - 1))
-    assert without.flops(shape) - with_token.flops(shape) == 2 * 3 * 8 * 9
-
-
-def test_a_class_token_too_many_is_refused():
-    layer = layer_of(10, (0, 0), class_token=True)
-    with pytest.raises(ValueError, match="inline_layer: 10 tokens were given; its grid of 3x3"):
-        layer(torch.randn(1, 11, 8, dtype=torch.float64))
 
 
 def test_sums_that_float16_cannot_hold_stop_at_its_largest_number():

@@ -1,5 +1,6 @@
 from functools import partial
 
+import pytest
 import torch
 
 from attentions import Geometry, build_attention
@@ -15,16 +16,12 @@ def test_very_negative_inputs_keep_their_relative_size():
     torch.testing.assert_close(core(q, k, v), v.mean(dim=2, keepdim=True).expand(-1, -1, 9, -1))
 
 
-def test_long_sums_do_not_overflow_float16():
-    core = build_attention("linear", Geometry(num_heads=1, head_dim=64, seq_len=4096))
+@pytest.mark.parametrize("causal", [False, True])
+def test_long_sums_do_not_overflow_float16(causal):
+    geometry = Geometry(num_heads=1, head_dim=64, seq_len=4096, causal=causal)
+    core = build_attention("linear", geometry)
     q, k, v = torch.rand(3, 1, 1, 4096, 64).half().unbind()
     assert torch.finfo(torch.float16).max < 4096 * 64
     out = core(q, k, v)
     assert out.isfinite().all()
     assert (out.float() - core(q.double(), k.double(), v.double())).abs().max() < 1e-3
-
-
-def test_the_state_of_half_inputs_is_float32():
-    state = build(causal=True).init_state(3, dtype=torch.bfloat16, device=torch.device("cpu"))
-    assert state.context.dtype == state.key_sum.dtype == torch.float32
-    assert state.context.shape == (3, 2, 4, 3)

@@ -1,23 +1,7 @@
-from functools import partial
-
 import pytest
 import torch
 
 from tests.attentions.calls import built
-
-build = partial(built, "linformer", seq_len=7, value_dim=3, projected_len=5)
-
-
-def test_sharing_leaves_one_projection():
-    assert {n for n, _ in build(share_kv=True).named_parameters()} == {"proj_k"}
-    assert {n for n, _ in build().named_parameters()} == {"proj_k", "proj_v"}
-
-
-def test_projections_start_uniform_within_one_over_the_root_of_their_length():
-    core = build(seq_len=100, projected_len=16)
-    for projection in core.parameters():
-        assert projection.shape == (100, 16)
-        assert 0.2 < projection.abs().max() <= 0.25
 
 
 @pytest.mark.parametrize("values_are_keys", [False, True])

@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.attentions.calls import built, call_of
+from tests.attentions.calls import built
 
 build = partial(built, "local_only", grid=(3, 4), value_dim=3)
 
@@ -35,14 +35,3 @@ def test_each_channel_has_a_kernel_of_its_own(kernel_size, dims, grid, qkv):
     expected = by_hand(core, v, grid)
     torch.testing.assert_close(core(q, k, v).detach(), expected)
     torch.testing.assert_close(core.reference(q, k, v).detach(), expected)
-
-
-def test_along_the_tokens_any_length_will_do(qkv):
-    core = build(dims=1)
-    assert core(*qkv(1, 2, 7, 4, value_dim=3)).shape == (1, 2, 7, 3)
-
-
-@pytest.mark.parametrize(("dims", "taps"), [(1, 5), (2, 25)])
-def test_its_cost_is_that_of_the_taps(dims, taps):
-    shape = call_of(12, 4, 3, batch_size=2)
-    assert build(dims=dims).flops(shape) == 2 * 2 * 2 * 12 * 3 * taps

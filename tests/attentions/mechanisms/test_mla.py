@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.attentions.calls import built, call_of
+from tests.attentions.calls import built
 
 CPU = torch.device("cpu")
 
@@ -99,14 +99,6 @@ def test_steps_equal_the_causal_forward_with_every_setting(settings):
     torch.testing.assert_close(torch.cat(outputs, dim=1), layer(x))
 
 
-def test_the_state_holds_the_latents_and_the_shared_key_only():
-    layer = build(causal=True, num_heads=16, head_dim=8)
-    _, state = layer.step(tokens(layer), layer.init_state(2, dtype=torch.float64, device=CPU))
-    assert [tuple(kept.shape) for kept in state.filled()] == [(2, 9, 32), (2, 9, 4)]
-    # Softmax attention would keep 2 * 16 * 8 numbers of a token.
-    assert sum(kept.numel() for kept in state.filled()) == 2 * 9 * 36
-
-
 def test_the_cache_is_made_for_all_tokens_and_refuses_more():
     layer = build(causal=True)
     x = tokens(layer)
@@ -117,25 +109,3 @@ def test_the_cache_is_made_for_all_tokens_and_refuses_more():
         layer.step(x[:, :1], state)
     with pytest.raises(ValueError, match=r"mla: a latent is of shape \(1, 1, \d+\)"):
         layer.step(x[:1, :1], empty)
-
-
-def test_a_layer_that_sees_later_tokens_has_no_cache():
-    with pytest.raises(ValueError, match="mla: a cache was asked for, and causal is False"):
-        build().init_state(2, dtype=torch.float64, device=CPU)
-
-
-def test_defaults_have_the_proportions_of_the_paper():
-    layer = build(num_heads=2, head_dim=128, seq_len=1)
-    assert (layer.kv_rank, layer.rope_dim) == (512, 64)
-
-
-def test_work_is_counted_part_by_part():
-    layer = build(causal=True, num_heads=2, head_dim=8, kv_rank=5, rope_dim=4)
-    shape = call_of(9, 8, batch_size=3, causal=True)
-    projections = 2 * (16 * 2 * 12 + 16 * (5 + 4) + 16 * 16)
-    expand = 2 * 5 * 2 * (8 + 8)
-    pairs = 3 * 2 * 9 * 10 // 2
-    assert layer.flops(shape) == 3 * 9 * (projections + expand) + 2 * pairs * (12 + 8)
-    # Values are padded to the width of keys, and the diagonal's tile is computed in full.
-    assert layer.executed_flops(shape) == 3 * 9 * (projections + expand) + 2 * 3 * 2 * 81 * 24
-    assert layer.decode_flops(shape) == 3 * (projections + expand + 2 * 2 * 9 * (5 + 4 + 5))

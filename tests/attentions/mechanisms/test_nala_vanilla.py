@@ -13,9 +13,3 @@ def test_settings_that_no_golden_has_give_what_the_slow_form_gives(settings):
     layer = build(stir=0.3, **settings)
     x = torch.randn(2, 15, layer.geometry.embed_dim, dtype=torch.float64)
     torch.testing.assert_close(layer(x), layer.reference(x))
-
-
-def test_pairs_of_channels_that_do_not_halve_are_refused_with_rope_alone():
-    with pytest.raises(ValueError, match="nala_vanilla: head_dim is 6; a multiple of 4"):
-        build(head_dim=6)
-    assert build(head_dim=6, rope=False).rope is False

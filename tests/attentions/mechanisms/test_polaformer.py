@@ -18,8 +18,3 @@ def test_a_layer_on_a_reduced_grid_gives_what_its_slow_form_gives():
     layer = built("polaformer_layer", grid=(4, 6), stir=0.5, sr_ratio=2)
     x = torch.randn(2, 24, 8, dtype=torch.float64)
     torch.testing.assert_close(layer(x), layer.reference(x))
-
-
-def test_biases_can_be_left_out():
-    layer = built("polaformer_layer", seq_len=6, qkv_bias=False)
-    assert layer.qg.bias is None and layer.kv.bias is None and layer.proj.bias is not None

@@ -282,19 +282,6 @@ def test_more_keys_of_a_token_are_taken_only_where_there_are_steps_for_them():
         one(*tensors, more_keys=gates["more_keys"][:, :, :, :1])
 
 
-@pytest.mark.parametrize("name", ["deltanet", "gated_deltanet", "kda", "gated_deltaproduct"])
-def test_negative_eigenvalues_are_betas_up_to_two(name, qkv):
-    geometry = Geometry(num_heads=2, head_dim=D, seq_len=9, causal=True)
-    wide, narrow = (
-        build_attention(name, geometry, negative_eigenvalues=flag).double()
-        for flag in (True, False)
-    )
-    assert (narrow.gates["beta"].high, wide.gates["beta"].high) == (1, 2)
-    q, k, v = qkv(1, 2, 9, D)
-    beta = torch.ones(1, 2, 9).double()
-    torch.testing.assert_close(wide(q, k, v), narrow(q, k, v, beta=beta))  # 2 * sigmoid(0)
-
-
 @pytest.mark.parametrize("window", [None, 1, 7, 300])
 @pytest.mark.parametrize("kv_heads", [4, 2])
 def test_sinks_and_windows_are_those_of_the_formula(window, kv_heads):
@@ -354,28 +341,3 @@ def test_conjugate_gradients_come_near_the_solve_and_no_nearer(qkv):
         core = build_attention("mesanet", geometry, solver="cg", iterations=steps).double()
         errors.append(((core(q, k, v) - exact).norm() / exact.norm()).item())
     assert errors[0] > errors[1] > 1e-7 and errors[2] > 1e-7 and errors[1] < 1e-2
-
-
-def test_num_angles_beyond_the_channels_are_refused():
-    geometry = Geometry(num_heads=2, head_dim=8, seq_len=9, causal=True)
-    with pytest.raises(ValueError, match="mamba3: num_angles is 5; a number of 4 or less"):
-        build_attention("mamba3", geometry, num_angles=5)
-    assert build_attention("mamba3", geometry).gate_axes == {"a": 2}
-
-
-def test_the_angle_of_a_mamba3_state_stays_within_a_turn():
-    core, tensors, gates, _ = called("mamba3", n=40)
-    gates |= {"angle": torch.full_like(gates["angle"], 3.1), "step": torch.ones_like(gates["step"])}
-    for split in ((30,), (30, *[1] * 10)):
-        some = [x[:, :, : sum(split)] for x in tensors]
-        given = {name: x[:, :, : sum(split)] for name, x in gates.items()}
-        _, state = in_steps(core, some, split, given)
-        assert state.angle.min() >= 0 and state.angle.max() < 2 * torch.pi
-
-
-def test_a_state_that_path_was_given_stays_as_it_is(qkv):
-    core, tensors, _, _ = called("path", 9)
-    state = in_steps(core, [x[:, :, :5] for x in tensors], 5)[1]
-    before = state.k.clone()
-    core.step(*(x[:, :, 5:] for x in tensors), state)
-    assert torch.equal(state.k, before)

@@ -4,7 +4,6 @@ from functools import partial
 import pytest
 import torch
 
-from attentions.mechanisms.rfa import gaussian_rows, orthogonal_rows
 from tests.attentions.calls import built
 
 build = partial(built, seq_len=6, value_dim=3, stir=0.3)
@@ -74,27 +73,9 @@ def test_a_gate_that_forgets_all_leaves_later_ones_their_digits(score, qkv):
     torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_rows_come_from_their_own_seeds_and_leave_torchs_generator_alone():
-    torch.manual_seed(5)
-    expected = torch.randn(3)
-    torch.manual_seed(5)
-    rows = [gaussian_rows(6, 4, 0, 0), gaussian_rows(6, 4, 0, 1), gaussian_rows(6, 4, 1, 0)]
-    assert torch.equal(torch.randn(3), expected)
-    assert torch.equal(rows[0], gaussian_rows(6, 4, 0, 0))
-    assert not torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
-    block = orthogonal_rows(4, 4, 0, 0)
-    product = block @ block.T
-    torch.testing.assert_close(product, product.diagonal().diag())
-
-
 def test_the_least_sum_of_weights_is_eps(qkv):
     q, k, v = qkv(1, 2, 6, 4, value_dim=3)
     core = build("rfa", eps=100.0)
     phi_q, phi_k = core.query_features(q), core.key_features(k)
     weights = phi_q @ phi_k.mT
     torch.testing.assert_close(core(q, k, v), weights @ v / 100)
-
-
-def test_a_gate_needs_a_past():
-    with pytest.raises(ValueError, match="rfa_gated is causal only"):
-        build("rfa_gated")

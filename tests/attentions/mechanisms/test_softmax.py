@@ -6,7 +6,6 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
 
 NAMES = ("softmax", "softmax_explicit")
 both = pytest.mark.parametrize("name", NAMES)
@@ -41,21 +40,6 @@ def test_softmax_is_torchs_function_to_the_bit(case, dtype):
     gradients = torch.autograd.grad(out, ours, cotangent)
     for got, want in zip(gradients, torch.autograd.grad(expected, theirs, cotangent), strict=True):
         assert torch.equal(got, want)
-
-
-@both
-def test_causal_flops_count_the_visible_pairs_exactly(name):
-    core = build_attention(name, Geometry(num_heads=3, head_dim=4, seq_len=5, causal=True))
-    shape = call_of(5, batch_size=2, num_heads=3, causal=True)
-    assert core.flops(shape) == 2 * 3 * (1 + 2 + 3 + 4 + 5) * 2 * (4 + 4)
-
-
-def test_the_explicit_form_executes_the_hidden_pairs_and_the_fused_one_only_its_tiles():
-    shape = call_of(300, num_heads=1, causal=True)
-    geometry = Geometry(num_heads=1, head_dim=4, seq_len=300, causal=True)
-    explicit, fused = (build_attention(name, geometry) for name in ("softmax_explicit", "softmax"))
-    assert explicit.executed_flops(shape) == 300 * 300 * 16
-    assert fused.executed_flops(shape) == (128 * 128 + 128 * 256 + 44 * 300) * 16
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -154,23 +138,3 @@ def test_a_first_prompt_copies_no_shared_heads(num_kv_heads):
         out, state = core.step(q, k, v, state)
     assert seen.found == [] and torch.equal(state.k, k)
     assert torch.equal(out, own(q, *written_out(k, v)))
-
-
-def test_the_counter_of_copies_sees_one():
-    q = torch.randn(2, 8, 40, 16)
-    k, v = torch.randn(2, 2, 2, 40, 16)
-    with _Copies(2 * 8 * 40 * 16) as seen:
-        functional.scaled_dot_product_attention(q, *written_out(k, v))
-    assert len(seen.found) == 2
-
-
-def test_half_precision_on_a_processor_adds_up_gradients_of_shared_heads_as_of_copies():
-    shared, own, tensors, _ = grouped("full", torch.bfloat16)
-    ours = [x.clone().requires_grad_() for x in tensors]
-    theirs = [x.clone().requires_grad_() for x in tensors]
-    cotangent = torch.randn(2, 8, 40, 16).bfloat16()
-    found = torch.autograd.grad(shared(*ours), ours, cotangent)
-    q, k, v = theirs
-    k, v = (x.unsqueeze(2).expand(-1, -1, 4, -1, -1).flatten(1, 2) for x in (k, v))
-    wanted = torch.autograd.grad(own(q, k, v), theirs, cotangent)
-    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))

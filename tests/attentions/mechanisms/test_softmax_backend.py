@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
 
 
 def build(backend="auto", causal=False, value_dim=8):
@@ -35,17 +34,3 @@ def test_a_kernel_that_cannot_take_the_shape_says_which():
     q, v = torch.zeros(1, 2, 16, 8), torch.zeros(1, 2, 16, 6)
     with pytest.raises(ValueError, match=r"'flash', .* head_dim 8 and value_dim 6"):
         build("flash", value_dim=6)(q, q, v)
-
-
-def test_another_error_of_torchs_is_not_taken_for_a_missing_kernel():
-    q = torch.zeros(1, 2, 16, 8)
-    with pytest.raises(RuntimeError, match="dtype"):
-        build("math").forward(q, q.double(), q)  # which a call would refuse by itself
-
-
-def test_the_unfused_backend_is_charged_for_the_weights_and_the_hidden_pairs():
-    shape = call_of(300, 8, causal=True)
-    fused, unfused = build("auto", causal=True), build("math", causal=True)
-    assert unfused.executed_flops(shape) == 2 * 300 * 300 * 2 * 16
-    assert fused.executed_flops(shape) < unfused.executed_flops(shape)
-    assert unfused.flops(shape) == fused.flops(shape)

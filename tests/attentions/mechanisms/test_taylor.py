@@ -46,10 +46,3 @@ def test_the_explicit_form_counts_pairs_and_is_cheaper_while_they_are_few():
     assert flops("explicit", 5) == 2 * 2 * 25 * 7
     assert flops("explicit", 5) < flops("features", 5)
     assert flops("explicit", 50) > flops("features", 50)
-
-
-def test_a_step_goes_by_features_in_either_form():
-    shape = call_of(50, 4, 3, causal=True)
-    explicit, features = (build(True, seq_len=50, form=form) for form in ("explicit", "features"))
-    assert explicit.decode_flops(shape) == features.decode_flops(shape)
-    assert explicit.decode_flops(shape) == features.flops(call_of(1, 4, 3))

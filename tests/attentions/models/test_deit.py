@@ -24,8 +24,3 @@ def test_softmax_in_its_own_place_changes_nothing():
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(swapped(x), original(x), atol=1e-5, rtol=0)
-
-
-def test_a_mechanism_with_its_own_projections_is_refused():
-    with pytest.raises(ValueError, match="owns its projections"):
-        build_model("deit_tiny", "nala_layer", image_size=32)

@@ -1,11 +1,9 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
-from attentions import Attention, attention_class, attention_names, build_model
+from attentions import attention_class, attention_names, build_model
 from attentions.models._swap import Swap
-from attentions.models.nalaformer import SIZES, Block, NalaFormer, Sizes
+from attentions.models.nalaformer import Block, NalaFormer, Sizes
 from tests.attentions.models.proven import differs_from_authors
 
 TINY = Sizes(
@@ -98,25 +96,3 @@ def test_every_token_of_a_stage_can_reach_every_output():
     x = torch.randn(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(model(x)[0, 0], x)
     assert gradient.count_nonzero() == gradient.numel()
-
-
-def test_branches_of_the_large_sizes_start_at_next_to_nothing():
-    sizes = replace(TINY, layer_scale=SIZES["b"].layer_scale)
-    scales = [b.scale1[0].item() for b in tiny(sizes=sizes).modules() if isinstance(b, Block)]
-    assert scales == pytest.approx([1, 1, 1e-6, 1e-6])
-
-
-def test_stochastic_depth_is_active_in_training_only():
-    model = tiny(sizes=replace(TINY, drop_path=0.9)).double()
-    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    model.eval()
-    assert model(x).equal(model(x))
-    model.train()
-    assert not model(x).equal(model(x))
-
-
-def test_convolutions_start_narrow_but_for_those_of_a_core():
-    model = tiny("local_only", stages=(1,))
-    core = next(m for m in model.modules() if isinstance(m, Attention))
-    assert model.stem[0].weight.abs().max() < 0.1
-    assert max(p.abs().max() for p in core.parameters()) > 0.1

@@ -4,7 +4,6 @@ What they give for default settings is tested by the checks of `attentions.testi
 slow form, and by the goldens.
 """
 
-import pickle
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from attentions import (
     attention_class,
     attention_names,
     build_attention,
-    hyperparameters,
 )
 from attentions.capabilities import PUBLISHED
 
@@ -70,31 +68,8 @@ def test_a_zero_query_stays_nan_as_in_the_authors_code():
         assert build_attention(name, geometry)(q, k, v).isfinite().all()
 
 
-@pytest.mark.parametrize("tokens", [15, 64])
-def test_landmarks_must_divide_the_tokens(tokens):
-    geometry = Geometry(num_heads=1, head_dim=4, seq_len=tokens)
-    with pytest.raises(ValueError, match=rf"{tokens} tokens and num_landmarks=64 .* multiple"):
-        build_attention("nystromformer_published", geometry)
-
-
 def test_they_claim_what_the_code_is_proven_in_and_stand_beside_ours():
     for name in NAMES:
         can, ours = attention_class(name).capabilities, name.removesuffix("_published")
         assert can.dtypes == ("float32", "float64") and not can.masks and not can.causal, name
         assert can.scopes == attention_class(ours).capabilities.scopes, name
-
-
-def test_settings_are_those_of_ours_but_for_what_their_code_lacks():
-    assert "key_power" not in hyperparameters("nala_published")
-    assert hyperparameters("nala_published").items() <= hyperparameters("nala").items()
-    assert hyperparameters("performer_published")["eps"] == 1e-4  # that of performer-pytorch
-    with pytest.raises(TypeError, match="nala_published takes no hyperparameter 'key_power'"):
-        build("nala_published", key_power=2.0)
-    with pytest.raises(ValueError, match="kernel is 'relu_unprojected'"):
-        build("performer_published", kernel="relu_unprojected", num_features=None)
-
-
-def test_an_entry_can_be_pickled_as_any_module():
-    module = build("nala_published", lam=2.0)
-    given = inputs(module)
-    torch.testing.assert_close(pickle.loads(pickle.dumps(module))(*given), module(*given))

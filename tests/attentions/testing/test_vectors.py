@@ -135,16 +135,6 @@ def test_each_wrong_formula_is_refuted(family):
     assert all(names == sorted(names, key=lambda name: (times[name], name)) for names in lists)
 
 
-def test_no_choice_of_keys_hangs_on_a_tie():
-    for name, case in FAMILIES["sparse"]["cases"].items():
-        x, top_k = tensors("sparse", name, "inputs"), case["settings"]["top_k"]
-        index = np.einsum("bgtw,bojw->bgtj", x["index_q"], x["index_k"])
-        index = np.einsum("bgt,bgtj->btj", x["index_weight"], np.maximum(index, 0))
-        for t in range(top_k, index.shape[1]):
-            order = np.sort(index[:, t, : t + 1])
-            assert (order[:, -top_k] - order[:, -top_k - 1]).min() > 1e-4, name
-
-
 def test_inputs_are_those_that_the_headers_describe():
     for family, case in CASES:
         made, kept = make.inputs(FAMILIES[family]["cases"][case]), tensors(family, case, "inputs")

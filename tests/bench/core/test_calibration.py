@@ -14,10 +14,6 @@ def write(out, text='{"ceilings": []}', **environment):
     return path
 
 
-def test_a_machine_without_a_calibration_has_none(tmp_path):
-    assert read_calibration(tmp_path, made.ENVIRONMENT) is None
-
-
 def test_a_calibration_is_found_again_by_what_it_depends_on(tmp_path):
     write(tmp_path)
     assert read_calibration(tmp_path, made.ENVIRONMENT) == {"ceilings": []}
@@ -38,12 +34,6 @@ def test_a_calibration_is_found_again_by_what_it_depends_on(tmp_path):
 def test_another_machine_has_another_file(tmp_path, change):
     write(tmp_path)
     assert read_calibration(tmp_path, made.ENVIRONMENT | change) is None
-
-
-def test_the_files_name_says_whose_it_is(tmp_path):
-    path = write(tmp_path)
-    assert path.parent == tmp_path / "calibration"
-    assert path.name.startswith("imaginary-9000-2-cores-")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"ceilings": 3}'])

@@ -77,23 +77,6 @@ def test_what_is_no_line_is_refused_by_file_and_number(tmp_path, text, why):
     assert (first, found, second) == (1, ONE, 2) and why in str(error)
 
 
-def test_of_several_kinds_the_one_that_fits_best_says_what_is_wrong(tmp_path):
-    path = tmp_path / "points.jsonl"
-    path.write_text('{"attention": "a", "why": 3}\n')
-    with pytest.raises(ConfigError, match="is no Point or LeftOut: why is 3; it should be a valid"):
-        Lines[Point | LeftOut](path, Point | LeftOut).read()
-
-
-def test_what_cannot_be_read_or_written_is_a_users_mistake(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        Lines[Point](tmp_path / "none.jsonl", Point).read()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written: "):
-        Lines[Point](tmp_path / "file" / "points.jsonl", Point).append(ONE)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        Lines[Point](tmp_path / "nan.jsonl", Point).write([Point(attention="a", rank=(1e999,))])
-
-
 @pytest.mark.parametrize("torn", ['{"attention": "nala", "ra', "{", "\0\0\0"])
 def test_a_torn_last_line_is_named_and_gone_when_another_is_appended(tmp_path, capsys, torn):
     lines = Lines[Point](tmp_path / "points.jsonl", Point)

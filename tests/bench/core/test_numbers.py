@@ -31,16 +31,11 @@ def test_what_was_written_is_read(tmp_path):
     ("line", "words"),
     [
         ("nonsense", "it is no JSON object"),
-        ("[1]", "it is no JSON object"),
-        ("\u00ff", "it is no JSON object"),
         ('{"attention": "nala"}', "inputs is missing"),
         (flat(samples=[]), "samples is []"),
-        (flat(samples=["1"]), "samples.0 is '1'"),
         (flat(samples=[1e101]), "it must be within 1e100 of 0"),
         (flat(samples=[1.0] * 1001), "samples is"),
-        (flat(attention=""), "attention is ''"),
         (flat(attention="\x1b[31m"), "it must be printable"),
-        (flat(measure=None), "measure is None"),
         ('{"attention": "a", "inputs": "random", "why": 3}', "why is 3"),
         ('{"command": "c", "settings": "s", "machine": "m"}', "settings is 's'"),
     ],
@@ -53,13 +48,6 @@ def test_a_bad_line_is_named_and_the_others_are_read(line, words, tmp_path):
     (said,) = found.bad
     assert said.startswith(f"{path}, line 1 is left out: ") and words in said
     assert said.isprintable()
-
-
-def test_of_many_bad_lines_a_few_are_shown(tmp_path):
-    path = tmp_path / "some.jsonl"
-    path.write_text("x\n" * 100)
-    assert len(read_lines(path).bad) == 100
-    assert read_lines(path).describe()[5:] == ("95 more lines are left out.",)
 
 
 def test_what_cannot_be_read_back_is_no_number():

@@ -2,11 +2,9 @@
 
 from itertools import product
 
-import pytest
 import yaml
 
 from bench.core.cli.command import CONF, read_yaml
-from bench.core.cli.errors import ConfigError
 from bench.core.observed import CONTROLS
 from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.core.rows import settings_of
@@ -71,12 +69,6 @@ def test_a_search_leaves_the_presets_of_other_rows_in_the_file(tmp_path):
         assert kept_norms.count(None) == int(value) and len(kept_norms) == 2
 
 
-def test_another_file_is_refused_with_a_sentence():
-    for wrong in ({"recall": 3}, {"recall": {"entries": {"softmax": {}}}}, [1]):
-        with pytest.raises(ConfigError, match=r"rates holds no presets .* rates=shared"):
-            read_presets(wrong)
-
-
 def test_the_rows_of_make_bench_have_presets_at_the_settings_of_their_yamls_today():
     # If not, search again: make rates.
     presets = read_presets(read_yaml(CONF / "rates" / "searched.yaml"))
@@ -90,21 +82,3 @@ def test_the_rows_of_make_bench_have_presets_at_the_settings_of_their_yamls_toda
         mechanism, name = row.pop("mechanism"), settings.pop("task")
         usual = task_settings(name)
         assert any(p.fits(mechanism, row, settings, usual) for p in presets), (task, entry)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("learning_rate", "abc"),
-        ("tried", [[1, 2, 3]]),
-        ("settings", "[1]"),
-    ],
-)
-def test_a_preset_that_no_cell_could_be_trained_at_is_refused(name, value):
-    row = {"learning_rate": 0.1, "is_at_edge": False, "mechanism": "x", "hyperparameters": {}}
-    row |= {"tried": [[0.1, None]]}
-    found = {"settings": "{}", "entries": {"x": row}}
-    assert len(read_presets({"recall": [found]})) == 1
-    (found if name == "settings" else row)[name] = value
-    with pytest.raises(ConfigError, match="rates holds no presets"):
-        read_presets({"recall": [found]})

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from bench.core import progress as progresses
 from bench.core.progress import Part, SweepProgress, UnitProgress
-from bench.core.record import Status
 from tests import records as made
 
 
@@ -37,19 +36,3 @@ def test_the_time_left_is_what_is_expected_at_the_pace_so_far_and_ends_with_the_
         progress.finish(made.ok_record(first, made.speed([0.1])))
     line = shown.getvalue()
     assert line.startswith("[1/2] ") and line.rstrip().endswith(f"({left} left)")
-
-
-def test_a_terminal_is_told_of_failures_and_a_log_of_the_last_unit_at_the_least(monkeypatch):
-    monkeypatch.setattr(progresses, "now_s", lambda: 100.0)
-    good, bad = made.kernel_cell("nala"), made.kernel_cell("linear")
-    shown, log = io.StringIO(), io.StringIO()
-    progress = SweepProgress(Console(file=shown, force_terminal=True, width=200), {})
-    progress.finish(made.ok_record(good, made.speed([0.1])))
-    assert "nala" not in shown.getvalue()
-    progress.finish(made.failed_record(bad, Status.CRASHED, "SIGSEGV"), by="node 2")
-    assert "crashed: SIGSEGV (node 2, " in shown.getvalue()
-    parts = [Part(name=name) for name in "abc"]
-    units = UnitProgress(Console(file=log, width=200), parts, line_every_s=60.0)
-    for part in parts:
-        units.finish(part)
-    assert log.getvalue().startswith("[3/3] c ")

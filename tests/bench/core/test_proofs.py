@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 
 from attentions.catalogue import catalogue
-from bench.core.cli.errors import ConfigError
 from bench.core.proofs import (
     COMMAND,
     Badge,
@@ -82,14 +81,6 @@ def test_nothing_is_claimed_where_nothing_was_run(tmp_path):
     assert words.startswith("not tested")
     badges = {status: replace(BADGE, status=status) for status in BadgeStatus}
     assert Proofs(badges=badges).claims == (1, 2), "what is not claimed or skipped is not tested"
-
-
-@pytest.mark.parametrize("line", ["no JSON", "[]", json.dumps({"mechanism": "linear"})])
-def test_a_foreign_line_is_bad_input(tmp_path, line):
-    path = tmp_path / "proofs.jsonl"
-    path.write_text(line + "\n")
-    with pytest.raises(ConfigError, match="make proofs"):
-        stored_proofs(path)
 
 
 def test_every_mechanism_has_proofs_in_git_and_they_are_of_these_sources():

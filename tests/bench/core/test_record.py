@@ -64,12 +64,6 @@ def test_a_result_without_ok_or_a_failure_without_a_reason_cannot_be_made(fields
         Record(cell=KERNEL, **fields)
 
 
-def test_a_line_that_is_no_record_is_refused():
-    for text in ("{}", "[]", '{"entry": "x"}', "not json"):
-        with pytest.raises(ValueError):
-            Record.from_json(text)
-
-
 def test_nan_never_reaches_the_disk():
     bad = Speed(latency_s=(float("nan"),), rounds=(0,))
     with pytest.raises(ValueError):
@@ -136,11 +130,3 @@ def test_a_record_of_the_next_form_is_refused_and_known_to_be_newer():
     del line["digest"]
     with pytest.raises(NewerSchema, match=f"schema {SCHEMA_VERSION + 1}"):
         Record.from_json(json.dumps(line | {"schema_version": SCHEMA_VERSION + 1}))
-
-
-def test_a_time_whose_rate_would_overflow_is_in_no_record():
-    line = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
-    del line["digest"]
-    line["result"]["latency_s"] = [5e-324, 0.2]
-    with pytest.raises(ValueError, match=r"latency_s.* is 5e-324; it should be greater"):
-        Record.from_json(json.dumps(line))

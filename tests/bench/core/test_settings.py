@@ -133,13 +133,11 @@ def test_each_type_of_error_that_has_its_own_words_is_one_of_pydantics_and_has_a
         *REFUSED.values(),
         ({"attention": {}}, "attention is empty. Name one entry or more, e.g. attention=[softmax"),
         ({"seed": True}, "seed is True; it takes a whole number."),
-        ({"share": 10**400}, "it takes a number."),
         ({"num_threads": 0}, "num_threads is 0; it must be 1 or more."),
         ({"budget": "5 m"}, "budget is '5 m'; it takes a duration such as 90s, 5m or 1h."),
         ({"limit": "0s"}, "limit is '0s'; it must be more than 0."),
         ({"limit": "9999h"}, "limit is '9999h'; it must be 31622400 or less."),
         ({"limit": 5}, "limit is 5; it takes a time such as 90s, 30m or 2h."),
-        ({"budget": "9" * 400 + "h"}, "it takes a finite number."),
         ({"out": ""}, "out is ''; it takes a path."),
         ({"name": "a\nb"}, r"name is 'a\nb'; it takes a name on one line."),
         ({"name": "\x1b"}, r"name is '\x1b'; it takes a printable name of up to 4,096 characters."),
@@ -158,16 +156,6 @@ def test_of_a_value_that_may_be_of_two_types_the_nearer_one_is_told_first():
     words = r"^num_threads=all is not known\. Known: auto\.\nIt takes a whole number\.$"
     with pytest.raises(ConfigError, match=words):
         Example.read(ROW | {"num_threads": "all"})
-
-
-def test_a_group_of_which_nothing_is_chosen_is_empty_and_not_its_default():
-    with pytest.raises(ConfigError, match=r"attention is empty\. Name one entry or more"):
-        Example.read({})
-
-
-def test_several_wrong_keys_are_named_at_once():
-    with pytest.raises(ConfigError, match=r"share is 2; .*\nseed is -1; "):
-        Example.read(ROW | {"share": 2, "seed": -1})
 
 
 def test_a_section_by_itself_refuses_a_key_that_it_does_not_have():

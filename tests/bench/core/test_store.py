@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
@@ -69,16 +68,10 @@ def test_an_appended_line_is_synced_to_the_disk_before_append_returns(tmp_path, 
 
 def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(tmp_path, monkeypatch):
     synced = []
-
-    def watch(handle):
-        found = os.fstat(handle)
-        names = sorted(file.name for file in (tmp_path / "records").iterdir())
-        synced.append((found.st_ino, names))
-
-    monkeypatch.setattr(os, "fsync", watch)
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
     path = made.stored(tmp_path, ONE, TWO)
     folder, file = path.parent.stat().st_ino, path.stat().st_ino
-    assert synced == [(folder, ["a.jsonl"]), (file, ["a.jsonl"]), (file, ["a.jsonl"])]
+    assert synced == [folder, file, file]
 
 
 def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path):
@@ -119,28 +112,11 @@ def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path):
     assert read_store(tmp_path) == StoreContents(records=(ONE, TWO), left_out=())
 
 
-def test_the_report_of_a_torn_line_goes_to_stderr_once(tmp_path, capsys):
-    path = made.stored(tmp_path, ONE)
-    path.write_bytes(path.read_bytes() + b'{"entry":"na')
-    read_records(tmp_path)
-    read_records(tmp_path)
-    captured = capsys.readouterr()
-    assert captured.err.count("is torn") == 1
-    assert captured.out == ""
-
-
 def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path):
     path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + TWO.to_json().encode()[:-20])
     made.stored(tmp_path, THREE)
     assert read_store(tmp_path) == StoreContents(records=(ONE, THREE), left_out=())
-
-
-def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
-    path = made.stored(tmp_path, ONE)
-    path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    made.stored(tmp_path, TWO)
-    assert read_records(tmp_path) == (ONE, TWO)
 
 
 def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path):
@@ -152,28 +128,16 @@ def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path):
     assert contents.describe()[0].startswith(f"{path}:2 is left out: ")
 
 
-def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path):
-    path = made.stored(tmp_path, ONE, TWO)
-    path.write_bytes(path.read_bytes().replace(b'"cell":', b'"cell"', 2))
-    with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out(.|\n)*a\.jsonl:2 is left out"):
-        read_store(tmp_path)
-    path.write_bytes(ONE.to_json().encode() + b"\n" + TWO.to_json().encode()[:99] + b"\n")
-    assert read_store(tmp_path).is_damaged
-
-
 @pytest.mark.parametrize(
     "line",
     [
         b'{"epoch": 3, "loss": 0.1}\n',
         b"[1, 2]\n",
-        b'{"entry":"x","schema_version":1,"cell":[],"status":"ok"}\n',
         ONE.to_json().replace('"status":"ok"', '"status":"fine"').encode() + b"\n",
         b"[" * 100_000 + b"\n",
-        b"9" * 10_000 + b"\n",
         b"\x80\xff\x00\x01PNG\n",
-        b"\x80\xff\x00\x01PNG",
     ],
-    ids=["others", "list", "no cell", "status", "deep", "digits", "bytes", "bytes without end"],
+    ids=["others", "list", "status", "deep", "bytes"],
 )
 def test_a_foreign_line_is_left_out(tmp_path, line):
     path = made.stored(tmp_path, ONE)
@@ -181,15 +145,6 @@ def test_a_foreign_line_is_left_out(tmp_path, line):
     contents = read_store(tmp_path)
     assert contents.records == (ONE,) and contents.is_damaged
     assert "foreign.jsonl:1 is left out" in contents.describe()[0]
-
-
-def test_a_store_of_foreign_lines_only_is_an_error(tmp_path):
-    path = made.stored(tmp_path, ONE)
-    path.write_text('{"loss": 1}\n' * 1000)
-    with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out") as caught:
-        read_store(tmp_path)
-    assert "980 more lines" in str(caught.value) and len(str(caught.value)) < 10_000
-    assert read_store(tmp_path, missing_ok=True).records == ()
 
 
 def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
@@ -201,13 +156,6 @@ def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
     assert [line.number for line in others] == [2, 3]
     assert [line.record for line in others] == [ONE, TWO]
     assert others[1].read() == TWO.to_json().encode() + b"\n"
-
-
-def test_a_file_too_large_for_records_is_refused_before_it_is_read(tmp_path):
-    path = made.stored(tmp_path, ONE)
-    os.truncate(path, 10 * 2**30)  # sparse: it takes no room
-    with pytest.raises(ConfigError, match=r"10,737,418,240 bytes; a file of records has at most"):
-        next(read_lines(tmp_path))
 
 
 def test_a_record_of_a_newer_schema_says_so(tmp_path):
@@ -262,31 +210,15 @@ def test_a_write_that_ends_in_the_middle_keeps_what_was_written(
     assert read_records(tmp_path) == (ONE, TWO)
 
 
-def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
-    here, synced = Store(tmp_path, "a"), []
-
-    def late(handle):  # some file systems look for a place only now
-        synced.append(os.fstat(handle).st_size)
+def test_a_disk_without_room_is_told_before_anything_is_measured(tmp_path, monkeypatch):
+    def full(_):  # some file systems look for a place only when they are asked to sync
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", late)
+    here = Store(tmp_path, "a")
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left"):
         here.check_space()
-    assert synced == [2**18] and list((tmp_path / "records").iterdir()) == []
-
-
-def test_a_sync_that_fails_is_an_error_too(tmp_path, monkeypatch):
-    here = Store(tmp_path, "a")
-    here.append(ONE)
-    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
-    with pytest.raises(StoreError, match="Input/output error"):
-        here.append(TWO)
-
-
-def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="Cannot make the folder"):
-        Store(tmp_path / "file", "a")
+    assert list((tmp_path / "records").iterdir()) == []
 
 
 def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line():

@@ -7,17 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
-from bench.measuring.device import Device
 from bench.measuring.worker.jobs import Interrupted
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING as JOB
 from bench.measuring.worker.results import CeilingResult
-from bench.publishing.document import Document
-from bench.publishing.terminal import print_document
 from bench.studies import ceilings as command
 from bench.studies.ceilings import Calibrate
 from bench.studies.session import Session
@@ -90,14 +86,6 @@ def test_every_dtype_is_measured_with_one_thread_and_with_all(
     assert len(stored(tmp_path)["ceilings"]) == len(jobs.asked)
 
 
-def test_each_place_is_told_with_its_count_and_the_time_left(jobs, tmp_path, capsys):
-    jobs.fails = ("bfloat16",)
-    run(tmp_path, num_threads=1)
-    said = capsys.readouterr().out
-    assert "[1/2] float32 on cpu, 1 thread: measured (0 s left)" in said
-    assert "[2/2] bfloat16 on cpu, 1 thread: RuntimeError: not implemented (0 s left)" in said
-
-
 def test_what_is_stored_names_device_and_machine(jobs, tmp_path):
     run(tmp_path, dtype="float32", num_threads=1)
     calibration = stored(tmp_path)
@@ -119,14 +107,6 @@ def test_a_dtype_that_the_device_lacks_is_said_and_the_others_are_kept(jobs, tmp
     said = exits(0, run(tmp_path, num_threads=1))
     assert "Not measured: bfloat16 on cpu, 1 thread: RuntimeError" in said
     assert [c["dtype"] for c in stored(tmp_path)["ceilings"]] == ["float32"]
-
-
-def test_a_dtype_that_the_device_is_known_to_lack_is_not_tried(jobs, tmp_path, exits, monkeypatch):
-    lacks = {"bfloat16": "cpu does not compute in bfloat16."}
-    monkeypatch.setattr(Device, "why_no_dtype", lambda device, dtype: lacks.get(dtype))
-    said = exits(0, run(tmp_path, num_threads=1))
-    assert "Not measured: bfloat16 on cpu, 1 thread: cpu does not compute in bfloat16." in said
-    assert jobs.asked == [("cpu", "float32", 1)]
 
 
 def test_nothing_measured_is_a_verdict_and_writes_nothing(jobs, tmp_path):
@@ -153,30 +133,6 @@ def test_a_calibration_that_is_stopped_writes_nothing(jobs, tmp_path, monkeypatc
     monkeypatch.setattr(FakeJobs, "do", stop)
     assert run(tmp_path, num_threads=1) == 130 and stored(tmp_path) == before
     assert "Nothing was written." in capsys.readouterr().out
-
-
-def test_the_table_has_a_column_for_each_size_of_copy(capsys):
-    ceiling = CEILING | {"device": "cpu", "device_name": "A", "dtype": "float32", "num_threads": 2}
-    console = Console(width=120)
-    tables = command.tables_of([ceiling, ceiling | {"device": "cuda:0", "num_threads": None}])
-    print_document(Document("", [*tables]), console)
-    text = " ".join(capsys.readouterr().out.split())
-    assert "cpu: A" in text and "cuda:0: A" in text
-    assert "512 x 512 x 512 by oneDNN 100 200 40.0" in text
-    assert "(GFLOP/s)" in text and "rate of 512 of 128" in text and "KiB MiB" in text
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("dtype", "floot32", "float32"),
-        ("device", "gpu", "device=gpu is not known"),
-        ("dtype", [], "is empty"),
-    ],
-)
-def test_bad_values_are_refused_by_name(key, value, words):
-    with pytest.raises(ConfigError, match=words):
-        Calibrate.read(BASE | {key: value})
 
 
 def test_a_damaged_calibration_is_refused_before_anything_is_measured(jobs, tmp_path):

@@ -88,10 +88,6 @@ def test_an_order_is_of_one_machine_version_and_dtype(elsewhere):
     assert [sorted(task.at) for task in apart] == [[0]], "hybrids were trained elsewhere"
 
 
-def test_a_task_that_says_no_number_of_layers_is_in_no_comparison():
-    assert mixed(board_of(made.task_records(["gla"]))) == []
-
-
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_row_that_may_not_be_ranked_is_in_no_pair(count):
     records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
@@ -187,20 +183,6 @@ def test_more_softmax_layers_than_layers_are_refused(tmp_path, exits):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("given", ["four", "null", "true"])
-def test_a_number_of_layers_that_is_none_is_refused(given, tmp_path, exits):
-    words = ["task=[word_problem]", f"task.word_problem.num_layers={given}"]
-    said = exits(2, main([*words, f"out={tmp_path / 'runs'}"]))
-    assert "needs a whole number. Say task.word_problem.num_layers=4" in " ".join(said.split())
-
-
-def test_a_task_of_ones_own_without_layers_is_refused(tmp_path, exits):
-    (tmp_path / "task").mkdir()
-    (tmp_path / "task" / "mine.yaml").write_text("mine:\n  task: word_problem\n")
-    words = ["--config-dir", str(tmp_path), "task=[mine]", f"out={tmp_path / 'runs'}"]
-    assert "task.mine.num_layers is None" in exits(2, main(words))
-
-
 def test_softmax_is_trained_too_and_a_mixer_that_cannot_be_is_named(tmp_path, monkeypatch, exits):
     planned: list[Any] = []
     monkeypatch.setattr(hybrids, "tuned", lambda cells, *_, **__: planned.extend(cells) or {})
@@ -209,20 +191,6 @@ def test_softmax_is_trained_too_and_a_mixer_that_cannot_be_is_named(tmp_path, mo
     assert "linformer is left out on word_problem: " in said
     assert [cell.entry for cell in planned] == ["softmax", "gla"]
     assert {cell.task.settings["softmax_layers"] for cell in planned} == {0}
-
-
-@pytest.mark.parametrize("given", ["[-1]", "[]"])
-def test_a_number_of_layers_that_cannot_be_is_refused(given, tmp_path, exits):
-    words = ["task=[word_problem]", f"softmax_layers={given}", f"out={tmp_path / 'runs'}"]
-    assert "softmax_layers" in exits(2, main(words))
-
-
-def test_a_score_of_zero_is_drawn():
-    softmax = {"softmax": (1.0, 1.0, 1.0)}
-    nothing = {"gla": (0.0, 0.0, 0.0)}
-    (chart,) = charts(board_of([*trained(ALONE | softmax, 0), *trained(nothing, 1)]))
-    corners = chart.spec["datasets"]["corners"]
-    assert (1, 0.0) in {(p["x"], p["y"]) for p in corners if p["name"] == "gla"}
 
 
 def test_a_task_that_cannot_be_made_is_refused_before_others_are_trained(

@@ -55,12 +55,6 @@ def test_a_multirun_has_its_jobs_and_a_folder_below_out(capsys, tmp_path):
     assert [folder.name for folder in (tmp_path / "hydra").glob("*/*/")] == ["0", "1"]
 
 
-def test_of_a_file_the_folder_of_a_multirun_lies_beside_it():
-    sweeps = [root_of(Example, out_is_file=is_file).content["hydra"]["sweep"] for is_file in (0, 1)]
-    places = [sweep["dir"].partition("/${oc")[0] for sweep in sweeps]
-    assert places == ["${out}/hydra", "${out}.hydra"]
-
-
 def test_a_key_that_is_not_there_is_refused_with_the_nearest(capsys):
     code, _, said = run(capsys, "run.timeout=1")
     assert code == 2 and "run.timeout is not a key of example. Did you mean run.timeout_s" in said

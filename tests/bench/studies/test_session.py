@@ -1,6 +1,5 @@
 """A session: progress, Ctrl-C, a time that is over, and the exit code of a study."""
 
-import re
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -13,9 +12,7 @@ from bench.core.record import Status
 from bench.core.settings import Folder, Many, Name, Settings
 from bench.measuring.machine.environment import source_of_training
 from bench.measuring.worker.jobs import Deadline, Interrupt
-from bench.publishing.document import Document
 from bench.studies import session as sessions
-from bench.studies.roots import root_of
 from bench.studies.session import Session, run_study
 from tests import records as made
 
@@ -79,18 +76,6 @@ def test_no_unit_begins_that_would_end_too_late(session, capsys, monkeypatch):
     assert "No further trial would end within 2 s." in capsys.readouterr().out
 
 
-def test_no_unit_begins_once_no_time_is_left(session, capsys):
-    with session.each(UNITS, within_s=0) as todo:
-        assert [*todo] == []
-    assert "No further unit would end within 0" in capsys.readouterr().out
-
-
-def test_a_log_gets_a_line_no_more_often_than_asked(session, capsys):
-    with session.each(UNITS, line_every_s=1000.0) as todo:
-        assert len([*todo]) == 3
-    assert re.findall(r"\[./3\]", capsys.readouterr().out) == ["[3/3]"]
-
-
 def test_names_are_done_one_by_one_and_nothing_goes_on_after_ctrl_c(session, capsys):
     def work(name):
         if name == "two":
@@ -103,56 +88,14 @@ def test_names_are_done_one_by_one_and_nothing_goes_on_after_ctrl_c(session, cap
     assert session.notes == ["Stopped after 1 of 2 pages."]
 
 
-def test_progress_within_a_unit_is_shown_until_the_units_end(session, monkeypatch):
-    shown = []
-    monkeypatch.setattr(sessions.UnitProgress, "say", lambda _, words: shown.append(words))
-    session.status("before")
-    with session.each(UNITS[:1]) as todo:
-        for _ in todo:
-            session.status("step 1 of 2")
-    session.status("after")
-    assert shown == ["one", "step 1 of 2"]
-
-
-def test_what_is_noted_is_said_at_once(session, capsys):
-    session.say("[red]as it is")
-    session.note("left out")
-    assert capsys.readouterr().out == "[red]as it is\nleft out\n"
-    assert session.notes == ["left out"]
-
-
 def test_the_command_line_is_what_was_typed_but_for_folders(session):
     assert session.command() == "attnbench example 'attention=[nala]'"
 
 
-@pytest.mark.parametrize(
-    ("file", "program"),
-    [
-        ("/home/me/example.py", "python example.py"),
-        ("/home/me/attnbench/bench/example.py", "attnbench example"),
-        ("/home/me/bin/attnbench", "attnbench example"),
-        (None, "attnbench example"),
-    ],
-)
-def test_a_study_in_its_users_folder_is_called_by_its_file(session, monkeypatch, file, program):
-    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=file))
-    assert session.command() == f"{program} 'attention=[nala]'"
-
-
-def test_a_page_says_where_it_was_made_when_and_how_long_it_took(session, monkeypatch):
-    clock = [session._began_s + 90.0]
-    monkeypatch.setattr(sessions, "now_s", lambda: clock[0])
-    monkeypatch.setattr(sessions, "utc_now", lambda: "2031-05-06T07:08:09Z")
-    session.machine = replace(session.machine, commit="0123456789abcdef", is_dirty=False)
-    assert ", commit 0123456" in session.place and session.place.endswith(", 2031-05-06")
-    assert session.origin() == f"{session.place}, 1 min 30 s of wall time"
-
-
-def test_a_published_page_names_its_files(session, monkeypatch, tmp_path, capsys):
-    files = [tmp_path / "a.md", tmp_path / "a" / "b.svg"]
-    monkeypatch.setattr(sessions, "write_illustrated", lambda document, page: files)
-    session.publish(Document("A page", []), files[0])
-    assert re.findall("wrote (.*)", capsys.readouterr().out) == [*map(str, files)]
+def test_a_study_in_its_users_folder_is_called_by_its_file(session, monkeypatch):
+    script = SimpleNamespace(__file__="/home/me/example.py")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    assert session.command() == "python example.py 'attention=[nala]'"
 
 
 @pytest.mark.parametrize(("name", "said"), [("", "softmax"), ("the first", "the first")])
@@ -174,17 +117,6 @@ def test_a_model_is_kept_by_its_cell_and_its_source(session, tmp_path, monkeypat
     assert files == [(tmp_path / f"{cell.key}.pt", cell.key, source)]
     (line,) = told
     assert line.startswith(said) and line.endswith(": step 3 of 600")
-
-
-def test_a_machine_is_described_with_the_devices_that_it_has(session, monkeypatch):
-    asked = []
-    server = SimpleNamespace(environment=lambda: {"A": "1"})
-    monkeypatch.setattr(sessions, "available_devices", lambda: ("cpu", "cuda"))
-    monkeypatch.setattr(session, "server", lambda _: server)
-    monkeypatch.setattr(sessions.environment, "current", lambda *given: asked.append(given))
-    config = SimpleNamespace(run=SimpleNamespace(allocator="default"))
-    session.here(config, ["cuda", "mps", "cpu", "cuda"])
-    assert asked == [(("cuda", "cpu"), "default", {"A": "1"})]
 
 
 def record(cell, day, status=Status.OK):
@@ -277,27 +209,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_study(tmp_path, e
     assert "is not a folder" in said
 
 
-def test_of_a_file_its_folder_is_checked_and_of_a_folder_itself(tmp_path, exits):
-    class Other(Example):
-        docs: Folder | None = None
-
-    (tmp_path / "a.json").write_text("")
-    words = [f"out={tmp_path / 'a.json'}"]
-    assert run_study("example", Other, lambda *_: 4, words, out_is_file=True) == 4
-    words.append(f"docs={tmp_path / 'a.json'}")
-    said = exits(2, run_study("example", Other, lambda *_: 4, words, out_is_file=True))
-    assert "is not a folder" in said
-
-
-def test_a_command_without_yaml_is_told_whether_out_is_a_file(monkeypatch):
-    roots = []
-    monkeypatch.setattr(sessions, "run_app", lambda *_, root, **more: roots.append((root, more)))
-    for name, is_file in (("example", True), ("example", False), ("sweep", True)):
-        run_study(name, Example, lambda *_: 0, [], out_is_file=is_file)
-    wanted = [root_of(Example, out_is_file=is_file) for is_file in (True, False)] + [None]
-    assert roots == [(root, {"out_is_file": root != wanted[1]}) for root in wanted]
-
-
 def test_plugins_are_imported_before_the_study(tmp_path, monkeypatch):
     class Plugged(Example):
         plugins: Many[Name] = ()
@@ -309,15 +220,10 @@ def test_plugins_are_imported_before_the_study(tmp_path, monkeypatch):
     assert asked == [("one", "two")]
 
 
-def test_workers_end_with_the_session(session, monkeypatch):
-    ended = []
+def test_workers_end_with_the_session(monkeypatch):
+    ended: list[int] = []
     server = SimpleNamespace(stop=lambda: ended.append(1))
     monkeypatch.setattr(sessions, "WorkerServer", lambda allocator: server)
-
-    class Config:
-        class run:
-            allocator = "retain"
-
-    with Session("example", {}) as inner:
-        assert inner.server(Config) is inner.server(Config)
-    assert len(ended) == 1
+    with Session("example", {}) as one:
+        one.server(SimpleNamespace(run=SimpleNamespace(allocator="retain")))
+    assert ended == [1]

@@ -12,7 +12,6 @@ from tests.attentions.integrations.language_models import (
     attach,
     bert,
     generate,
-    huggingface,
     ids,
     llama,
     qwen3_next,
@@ -88,22 +87,9 @@ def test_a_core_attached_for_one_direction_does_not_serve_the_other(build, is_ca
         model(ids(), use_cache=False)
 
 
-@pytest.mark.parametrize("mechanism", ["nala_layer", "gla"])
-def test_layers_and_gated_mechanisms_are_not_offered(mechanism):
-    assert PREFIX + mechanism not in huggingface.implementations()
-    with pytest.raises(ValueError, match="cannot stand inside the model's attention"):
-        attach(bert(), mechanism)
-
-
 def test_a_model_with_recurrent_layers_of_its_own_is_attached_to_where_it_attends():
     model = attach(qwen3_next(num_layers=4), "linear")
     cores = [name for name, module in model.named_modules() if isinstance(module, Attention)]
     assert {name.split(".")[2] for name in cores} == {"3"}
     with pytest.raises(ValueError, match="called no attention through its interface"):
         attach(qwen3_next(num_layers=2), "linear")
-
-
-@pytest.mark.parametrize("inputs", [5, "ids", [1]])
-def test_an_example_of_a_call_is_given_by_name(inputs):
-    with pytest.raises(ValueError, match=r"inputs is of type .*; a call's keyword arguments"):
-        attach(bert(), "linear", inputs=inputs)

@@ -48,15 +48,6 @@ def test_a_draw_of_features_that_was_restored_is_used_with_the_cache_too():
     assert_same(generate(model), expected)
 
 
-def test_cores_without_parameters_are_trained_and_evaluated_with_the_model():
-    model = with_mechanism(llama(), "performer")
-    for training in (False, True, False):
-        model.train(training)(ids())
-        kept = [part.__dict__.get("_attnbench_cores", {}).values() for part in model.modules()]
-        cores = [core for some in kept for core in some]
-        assert cores and all(x.training == training for core in cores for x in core.modules())
-
-
 @pytest.mark.parametrize("mechanism", ["linear", "retnet"])
 def test_beams_take_their_state_with_them(mechanism):
     model = with_mechanism(gpt2(), mechanism)
@@ -142,16 +133,6 @@ def test_a_model_with_recurrent_layers_of_its_own_needs_its_own_cache():
         generate(model, cache=RecurrentCache())
 
 
-def test_a_static_cache_is_refused():
-    with pytest.raises(ValueError, match="use a dynamic cache, or use_cache=False"):
-        generate(with_mechanism(gpt2(), "linear"), cache_implementation="static")
-
-
-def test_a_recurrent_cache_under_another_attention_is_noticed():
-    with pytest.raises(ValueError, match="never reached a recurrent mechanism"):
-        generate(gpt2(), cache=RecurrentCache())
-
-
 @pytest.mark.parametrize("is_padded", [False, True])
 def test_the_last_of_many_tokens_see_themselves_and_what_came_before_and_was_kept(is_padded):
     q, k, v = torch.randn(3, 2, 4, 10, 8).unbind()
@@ -176,11 +157,3 @@ def test_a_cache_that_is_reset_is_a_new_one():
         generate(gpt2(), cache=cache)
     cache.reset()
     assert_same(generate(model, cache=cache), first)
-
-
-def test_many_tokens_after_cached_ones_are_refused_by_what_takes_no_mask_over_pairs() -> None:
-    model = with_mechanism(llama(), "linear")
-    cache = model(ids(), use_cache=True)[1]
-    mend = "pass a RecurrentCache of attentions.huggingface"
-    with pytest.raises(ValueError, match=f"9 tokens follow 9 cached ones.*{mend}"):
-        model(ids(), **{cache_argument(): cache})

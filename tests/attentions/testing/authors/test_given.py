@@ -1,14 +1,12 @@
 """Inputs, masks, grids and settings of goldens, in all forms in which a file may state them."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from attentions import Geometry, build_attention
 from attentions.testing.authors.map import form_of
 from attentions.testing.authors.proof import ProofStatus, prove
-from tests.attentions.testing.authors.made import assert_proven, golden_of, qkv, randomise, seeded
+from tests.attentions.testing.authors.made import assert_proven, golden_of, qkv, seeded
 
 
 @pytest.mark.parametrize(
@@ -80,33 +78,3 @@ def test_a_mask_that_is_added_to_scores_is_refused():
     proof = prove(golden, form_of(golden.header))
     assert proof.status is ProofStatus.FAILED
     assert proof.reason == "the golden's mask holds more than 0 and 1, where 1 keeps"
-
-
-@pytest.mark.parametrize(
-    ("hyper", "said"),
-    [({"grid": "3x3"}, "says '3x3' for its grid"), ({"window": "all"}, None), ({"grid": 3}, None)],
-)
-def test_a_grid_is_two_counts_and_a_window_in_words_is_none(hyper, said):
-    core = build_attention("nala", Geometry(num_heads=1, head_dim=4, seq_len=9))
-    golden = golden_of("nala", core, qkv(1, 1, 9, 9, 4, 4), {}, hyper)
-    proof = prove(golden, form_of(golden.header))
-    assert (proof.status is ProofStatus.PASSED) is (said is None)
-    assert (said or "") in (proof.reason or "")
-
-
-@pytest.mark.parametrize("kept", [0, 1, 2])
-def test_inputs_need_four_axes(kept):
-    softmax = build_attention("softmax", Geometry(num_heads=1, head_dim=4, seq_len=5))
-    golden = golden_of("softmax", softmax, qkv(1, 1, 5, 5, 4, 4), {}, {})
-    shapes = golden.header.shapes | {"in.k": (5, 4, 4)[:kept]}
-    form = form_of(golden.header)
-    proof = prove(replace(golden, header=replace(golden.header, shapes=shapes)), form)
-    assert proof.status is ProofStatus.FAILED
-    assert f"input for k is of shape {(5, 4, 4)[:kept]}; a batch, heads" in (proof.reason or "")
-
-
-def test_a_length_that_is_stated_is_an_upper_bound():
-    layer = build_attention("linformer_layer", Geometry(num_heads=2, head_dim=4, seq_len=12))
-    weights = {k.removeprefix("core."): x for k, x in randomise(layer).items()}
-    inputs, hyper = {"x": seeded(2, 9, 8)}, {"heads": 2, "seq_len": 12}
-    assert_proven(golden_of("linformer", layer, inputs, weights, hyper), "linformer_layer")

@@ -3,9 +3,7 @@
 import copy
 import json
 import math
-import os
 from dataclasses import replace
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -95,6 +93,7 @@ def test_a_file_holds_float32_values_and_what_float64_makes_of_them(tmp_path):
     assert torch.equal(tensors["cot"], seeded(*exact.shape, seed=3))
     own = said["official_float32_vs_float64"]["out"]
     assert own["max_abs"] == pytest.approx(1e-2, rel=1e-3)
+    assert said["bounds"]["float32"]["out"] == pytest.approx(1e-1, rel=1e-3)
     assert own["scale"] == float(exact.abs().max()) == said["bounds"]["float64"]["out"] / 1e-9
     assert said["nonfinite_in_file"] == {}
 
@@ -110,15 +109,6 @@ def test_a_module_is_recorded_in_evaluation_and_left_as_it_was(tmp_path):
     assert module.training and module[0].weight.dtype == torch.float64
 
 
-def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
-    record(linear_case(), tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
-    with pytest.raises(CannotRecord, match=r"other\.safetensors cannot be written: No space left"):
-        record(linear_case(case="other"), tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
 def test_a_mask_is_stored_and_told_to_ours(tmp_path):
     keep = torch.tensor([[True] * 9 + [False] * 4, [True] * 13])
 
@@ -129,16 +119,6 @@ def test_a_mask_is_stored_and_told_to_ours(tmp_path):
 
     case = linear_case(call=masked, stored={"key_mask": keep})
     assert proof_of(case, tmp_path).status is ProofStatus.PASSED
-
-
-def test_the_float32_bound_follows_from_the_recorded_codes_own_error(tmp_path):
-    def shaky(q, k, v):
-        out = linear_by_pairs(q, k, v)
-        return out + 1e-2 if out.dtype == torch.float32 else out
-
-    said = json.loads(record(linear_case(call=shaky), tmp_path).read_bytes())
-    assert said["bounds"]["float32"]["out"] == pytest.approx(1e-1, rel=1e-3)
-    assert said["bounds"]["float64"]["out"] < 1e-8
 
 
 def test_rows_that_are_not_finite_are_recorded_as_such(tmp_path):

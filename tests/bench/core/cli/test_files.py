@@ -25,40 +25,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"):
-        write_whole(tmp_path / "file" / "a.txt", "x")
-
-
-@pytest.fixture
-def umask():
-    before = os.umask(0o022)
-    yield os.umask
-    os.umask(before)
-
-
-def mode(path):
-    return path.stat().st_mode & 0o777
-
-
-def test_the_umask_says_who_may_read_what_was_written(tmp_path, umask):
-    assert mode(write_whole(tmp_path / "a.txt", "x")) == 0o644
-    umask(0o077)
-    assert mode(write_whole(tmp_path / "b.txt", "x")) == 0o600
-    umask(0o002)
-    assert mode(write_whole(tmp_path / "c.txt", "x")) == 0o664
-    umask(0o777)
-    assert mode(write_whole(tmp_path / "d.txt", "x")) == 0
-
-
-@pytest.mark.usefixtures("umask")
-def test_a_private_file_that_is_replaced_stays_private(tmp_path):
-    private = write_whole(tmp_path / "private.txt", "x")
-    private.chmod(0o600)
-    assert mode(write_whole(private, "y")) == 0o600
-
-
 def test_a_write_stays_below_its_root_which_may_be_a_link_itself(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").symlink_to("elsewhere")
@@ -71,6 +37,15 @@ def test_a_write_stays_below_its_root_which_may_be_a_link_itself(tmp_path):
         with pytest.raises(ConfigError, match="leads out of"):
             write_whole(path, "x", inside=out)
     assert list((tmp_path / "third").iterdir()) == []
+
+
+def test_the_umask_says_who_may_read_and_what_was_private_stays_so(tmp_path):
+    before = os.umask(0o022)
+    path = write_whole(tmp_path / "a.txt", "x")
+    os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.chmod(0o600)
+    assert write_whole(path, "y").stat().st_mode & 0o777 == 0o600
 
 
 def test_it_is_on_the_disk_before_it_has_its_name_unless_it_can_be_made_again(

@@ -32,20 +32,6 @@ def test_foreign_code_that_would_end_this_process_is_an_error_that_names_it():
         raise SystemExit(3)
 
 
-def test_a_second_hangup_does_not_disturb_what_the_first_one_ends():
-    with ctrl_c_by_any_signal():
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGHUP)
-        signal.raise_signal(signal.SIGHUP)
-
-
-def test_what_is_ignored_stays_ignored():
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with ctrl_c_by_any_signal():
-        signal.raise_signal(signal.SIGHUP)
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, *NUMBERS])
 def test_a_command_that_is_ended_gives_130(number, tmp_path):
     def command(_):

@@ -12,8 +12,6 @@ import psutil
 import pytest
 
 from bench import sweep
-from bench.core.cli.command import CONF
-from bench.core.cli.multirun import EXTRAS, endings, tell_ending
 from tests.bench import slurm_cluster
 from tests.waiting import wait_until
 
@@ -74,29 +72,10 @@ def test_only_the_endings_of_a_multiruns_own_jobs_count(tmp_path):
     assert dry_jobs(tmp_path, "seq_len=32", folder) == 0
 
 
-def test_folders_of_jobs_may_have_any_names(tmp_path):
-    assert dry_jobs(tmp_path, "seq_len=32,48", "hydra.sweep.subdir=job_${hydra:job.num}") == 0
-    names = ["3", "lr=0.5", "job_10", "job_2", "plain"]
-    for name in names:
-        (tmp_path / name).mkdir()
-        tell_ending(str(tmp_path / name), 0, {"name": name})
-    found = [config["name"] for _, config in endings(tmp_path)]
-    assert found == ["plain", "lr=0.5", "job_2", "3", "job_10"]
-
-
 def dry_jobs(tmp_path, *words):
     """Exit code of a multirun that measures nothing."""
     shared = ["-m", "attention=softmax", "task=[]", "dry_run=true", f"out={tmp_path / 'out'}"]
     return sweep.main([*shared, *words])
-
-
-def test_a_launcher_that_is_not_installed_names_its_extra(exits, tmp_path, monkeypatch):
-    (tmp_path / "launcher").mkdir()
-    text = (CONF / "launcher" / "ray.yaml").read_text().replace("launcher: ray", "launcher: ray_no")
-    (tmp_path / "launcher" / "absent.yaml").write_text(text)
-    monkeypatch.setitem(EXTRAS, "ray_no", "ray")
-    said = exits(2, sweep.main(["-m", "launcher=absent", "--config-dir", str(tmp_path)]))
-    assert "pip install 'attnbench[ray]'" in said
 
 
 @pytest.mark.slow

@@ -5,11 +5,8 @@ import shlex
 import subprocess
 import sys
 import textwrap
-import threading
 
 import pytest
-
-import bench.core.cli.streams
 
 LONG = """
     import sys
@@ -33,25 +30,6 @@ def test_a_reader_that_goes_away_ends_nothing():
         process.stdout.close()
         assert process.stderr.read() == b"done\n"
     assert process.returncode == 0
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_line_is_read_while_the_command_goes_on(unbuffered):
-    text = """
-        import sys
-        from bench.core.cli.streams import make_streams_unbreakable
-        make_streams_unbreakable()
-        print("one", file=sys.stderr)
-        sys.stdin.readline()
-    """
-    words = [sys.executable, "-c", textwrap.dedent(text)]
-    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    with subprocess.Popen(words, env=environment, **pipes) as process:
-        too_late = threading.Timer(60, process.kill)
-        too_late.start()
-        assert process.stderr.readline() == b"one\n"
-        too_late.cancel()
 
 
 def test_a_terminal_that_is_closed_ends_nothing():
@@ -85,13 +63,6 @@ def test_a_character_that_the_terminal_lacks_is_replaced():
     with command(text, PYTHONIOENCODING="ascii") as process:
         assert process.stdout.read() == b"a ? b\n"
     assert process.returncode == 0
-
-
-def test_streams_that_somebody_replaced_are_left_alone(monkeypatch):
-    before = object()
-    monkeypatch.setattr(sys, "stdout", before)
-    bench.core.cli.streams.make_streams_unbreakable()
-    assert sys.stdout is before
 
 
 @pytest.fixture

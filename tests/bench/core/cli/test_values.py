@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -7,27 +5,10 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import (
     as_typed,
     command_line,
-    folder_of,
     run_words,
     storable,
-    text,
     words_and_options,
 )
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (3, "n is 3; it takes a name"),
-        ("", "n is ''; it takes a name"),
-        (["a"], "n is the list ['a']; it takes one value"),
-        ("a\nb", "it takes a name on one line"),
-    ],
-)
-def test_what_is_no_name_is_refused(value, words):
-    with pytest.raises(ConfigError) as caught:
-        text("n", value)
-    assert words in str(caught.value)
 
 
 def test_a_bug_of_ours_is_told_from_a_mistake_and_from_a_verdict(capsys):
@@ -58,15 +39,6 @@ def test_an_option_without_a_value_or_with_two_is_told_from_an_unknown_one(given
     with pytest.raises(ConfigError) as caught:
         words_and_options(given, ("out",), "usage")
     assert words in str(caught.value)
-
-
-def test_a_folder_that_is_named_must_be_one(tmp_path):
-    assert folder_of({}, "out", "results") == Path("results")
-    assert folder_of({"out": str(tmp_path)}, "out", "results") == tmp_path
-    (tmp_path / "file").touch()
-    for name in ("file", "nothing"):
-        with pytest.raises(ConfigError, match=r"is no folder\. Name another, or leave out out\."):
-            folder_of({"out": str(tmp_path / name)}, "out", "results")
 
 
 TEXTS = ["a b", "a,b", "it's", 'say "hi"', "a=b", "~/x", "é", "a#b", " a", "", "[x]", "C:\\x"]

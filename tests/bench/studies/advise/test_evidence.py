@@ -4,14 +4,12 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
 from attentions.catalogue import catalogue
 from bench.core.proofs import Badge, BadgeStatus, Proofs
 from bench.core.statistics import median_interval
-from bench.publishing.document import Estimate
 from bench.publishing.leaderboard import build_leaderboard
 from bench.studies.advise.evidence import (
     DEARER,
@@ -30,7 +28,6 @@ from bench.studies.advise.evidence import (
     told_apart,
     why_no_score,
 )
-from bench.studies.advise.page import _more_seeds, _row
 from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 
@@ -149,36 +146,12 @@ def test_only_a_claim_that_passed_is_proven_and_that_of_another_source_is_said_t
     assert found["softmax"].why_not == "not proven: reference"
 
 
-@pytest.mark.parametrize("mean", [0.0, 0.25])
-def test_a_row_shows_its_score_also_if_it_is_nothing(mean):
-    scores: dict[str, Any] = {"centre": mean, "accuracies": [mean], "marks": (), "spans": ()}
-    score: Any = SimpleNamespace(shown_interval=None, is_split=False, is_searched=True, **scores)
-    shown = _row(Candidate(entry="a", mechanism="a", score=score), "yes")
-    assert isinstance(shown["score"], Estimate) and shown["score"].value == mean
-
-
 def scored(entry, **known):
     """A row with a score by seed, s0 for seed 0, and a run of a minute."""
     by_seed = {int(seed[1:]): score for seed, score in known.items()}
     score: Any = SimpleNamespace(runs=SimpleNamespace(known=by_seed), by_seed=by_seed.items())
     score.records = [SimpleNamespace(cost_s={"total": 60.0})]
     return Candidate(entry=entry, mechanism=entry, score=score, why_not=OPEN)
-
-
-@pytest.mark.parametrize(("needed", "seeds"), [(None, ""), (4, ""), (5, "4"), (6, "4,5")])
-def test_seeds_are_sized_by_all_that_a_row_shares_with_the_best_and_are_new(
-    monkeypatch, needed, seeds
-):
-    both = [scored("a", s0=0.5, s1=0.6, s2=0.9), scored("b", s0=0.4, s1=0.4, s2=0.5, s3=0.1)]
-    table = SimpleNamespace(label="recall")
-    question: Any = SimpleNamespace(table=table, least=None, overrides=())
-    sizes = Mock(return_value=needed)
-    monkeypatch.setattr("bench.studies.advise.page.num_seeds_for", sizes)
-    found = [*_more_seeds(question, [replace(both[1], why_not=""), both[0]])]
-    mean, spread = sizes.call_args.args
-    assert mean == pytest.approx(0.7 / 3) and spread == pytest.approx(0.1528, abs=1e-4)
-    assert [one.command.partition(" 'seed=")[2] for one in found] == [f"[{seeds}]'"] * bool(seeds)
-    assert [one.minutes for one in found] == [2.0 * len(seeds.split(","))] * bool(seeds)
 
 
 def asked(seq_len, **changes):

@@ -1,6 +1,5 @@
 """Answers from stored records: who fulfils the needs, who cannot be told apart, what would tell."""
 
-import gzip
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -174,12 +173,6 @@ def test_seeds_that_would_settle_it_are_all_named(tmp_path, capsys):
     assert len(seeds) > 100 and seeds == [*range(3, 3 + len(seeds))]
 
 
-def test_no_best_row_is_said_in_words(tmp_path, capsys):
-    records = [*task_records(("linear",), seeds=[0]), *block_records(("linear",), seq_len=4096)]
-    said = told(kept(tmp_path, records), capsys, "task=recall")
-    assert "No row is proven to be best on recall, no row being ahead." in said
-
-
 def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time():
     records = {n: block_records(("linear",), seq_len=n)[0] for n in (256, 1024, 4096)}
     seconds, (low, high) = seconds_at(records, 2048) or (0.0, (0.0, 0.0))
@@ -221,16 +214,6 @@ def test_a_fresh_clone_answers_the_question_of_the_help(exits, tmp_path, monkeyp
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
     page = Path("choosing.md").read_text()
     assert "    attnbench advise seq_len=4096 'task=[recall_causal]' score=95" in page
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]],
-    ids=["no gzip", "no record", "torn"],
-)
-def test_packed_records_that_are_damaged_are_named(tmp_path, exits, content):
-    (tmp_path / "records.jsonl.gz").write_bytes(content)
-    assert "records.jsonl.gz holds no records that can be read: " in exits(2, ask(tmp_path))
 
 
 def test_settings_of_a_task_that_were_typed_choose_its_scores(exits):

@@ -1,10 +1,7 @@
 from dataclasses import replace
-from unittest.mock import Mock
 
 import pytest
-import torch
 
-from attentions import attention_class
 from bench.measuring.subject import Subject
 from bench.studies.catalogue import costs as module
 from bench.studies.catalogue.costs import costs, default_cell, needs
@@ -64,22 +61,3 @@ def test_a_growth_is_unknown_where_one_of_its_lengths_is(monkeypatch, at):
         module, "peak_bytes_of", lambda cell: None if cell.kernel.seq_len == at else 1
     )
     assert costs("softmax").memory_growth is None
-
-
-def test_a_cell_is_of_float32_where_that_is_known_and_causal_only_where_it_must_be(monkeypatch):
-    def dtype(*dtypes):
-        can = replace(attention_class("gla").capabilities, dtypes=dtypes)
-        monkeypatch.setattr(module, "attention_class", lambda _: Mock(capabilities=can))
-        return default_cell("gla", 64).kernel.dtype
-
-    assert dtype("bfloat16", "float32") == "float32" and dtype("bfloat16", "float16") == "bfloat16"
-    monkeypatch.undo()
-    assert default_cell("gla", 64).kernel.causal and not default_cell("softmax", 64).kernel.causal
-
-
-def test_parameters_are_those_that_are_trained(monkeypatch):
-    core = torch.nn.Linear(2, 3)
-    core.bias.requires_grad = False
-    monkeypatch.setattr(module, "_built", lambda cell: core)
-    monkeypatch.setattr(module, "claimed_flops", lambda *_: 1)
-    assert needs("softmax", 64).num_parameters == 6

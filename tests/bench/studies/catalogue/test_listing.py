@@ -1,19 +1,12 @@
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-import attentions
-import bench
-from attentions.capabilities import Capabilities, Gate
 from attentions.catalogue import catalogue
 from attentions.testing.authors.proof import Proof, ProofStatus
-from bench.core.cli.errors import ConfigError
-from bench.core.places import CONF
 from bench.core.proofs import Badge, BadgeStatus, Proofs, read_goldens
 from bench.core.rows import ON_REQUEST, row_labels
 from bench.core.sources import hash_syntax
@@ -61,19 +54,6 @@ def test_goldens_are_counted_as_verify_wrote_them(results):
     assert read_goldens(results / "verify.json") == {"softmax": (2, 2, ""), "linear": (1, 2, "")}
 
 
-def test_nothing_is_counted_before_anything_was_proven(tmp_path):
-    assert read_goldens(tmp_path / "verify.json") == {}
-    assert read_goldens(tmp_path / "missing" / "verify.json") == {}
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", '[{"status": "passed"}]', "3", "\udcff"])
-def test_a_foreign_file_is_bad_input(tmp_path, text):
-    path = tmp_path / "verify.json"
-    path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(ConfigError, match=r"verify\.json"):
-        read_goldens(path)
-
-
 def test_every_mechanism_has_a_row_with_its_source():
     badges = {name: Badge(claim=name, status=BadgeStatus.PASSED) for name in ("causal", "packed")}
     stale = Proofs(badges=badges, goldens=(12, 12), source="of another day")
@@ -88,13 +68,6 @@ def test_every_mechanism_has_a_row_with_its_source():
         assert goldens == ("12/12*" if name == "softmax" else "-")
         assert serving == ("1/1*" if name == "softmax" else "-")
         assert claims == ("2/2*" if name == "softmax" else "-")
-
-
-def test_a_title_with_markup_of_the_terminal_is_printed_literally():
-    (entry,) = (e for e in catalogue() if e.name == "softmax")
-    marked = replace(entry, title="[red]T[/] [/]", source="Doe [2020]")
-    (row,) = cells((marked,), {})
-    assert "[red]T[/] [/]" in row and "Doe [2020]" in row
 
 
 def test_stars_and_origins_are_those_of_goldens_and_of_claims_apart():
@@ -120,15 +93,6 @@ def test_stars_and_origins_are_those_of_goldens_and_of_claims_apart():
     assert row.endswith(" | - | 1/2")
 
 
-def test_origins_are_named_once_each_and_nothing_is_said_of_own_proofs():
-    two = tuple(e for e in ENTRIES if e.name in ("softmax", "linear"))
-    own, kept, other = Proofs(goldens=(1, 1)), Proofs(stored="A"), Proofs(stored="B")
-    assert legend(two, {"softmax": own, "linear": own}) == ""
-    assert legend(two, {"softmax": own, "linear": other}) == "Stored with the code: B."
-    assert legend(two, {"softmax": kept, "linear": kept}) == "Stored with the code: A."
-    assert legend(two, {"softmax": other, "linear": kept}) == "Stored with the code: A; B."
-
-
 def test_installed_plugins_are_listed_once_and_their_errors_told(monkeypatch, capsys):
     one, named = (replace(ENTRIES[0], name=name) for name in ("one", "named"))
     monkeypatch.setattr(listing, "plugin_catalogue", lambda: ((one,), ["mine cannot be read."]))
@@ -137,34 +101,6 @@ def test_installed_plugins_are_listed_once_and_their_errors_told(monkeypatch, ca
     assert len(everything(("mine",))) == len(ENTRIES) + 2
     captured = capsys.readouterr()
     assert "mine cannot be read." in captured.err and captured.out == ""
-
-
-def test_capabilities_are_said_in_words():
-    assert in_words(Capabilities()) == "bidirectional"
-    assert (
-        in_words(
-            Capabilities(
-                causal=True,
-                cross=True,
-                recurrent=True,
-                masks=frozenset({"padding", "dense"}),
-                exact=True,
-            )
-        )
-        == "exact, causal, recurrent, cross, dense and padding masks, packed sequences"
-    )
-    assert in_words(
-        Capabilities(causal=True, bidirectional=False, gates={"decay": Gate("bhn")})
-    ) == ("causal only, gates: decay")
-    assert (
-        in_words(
-            Capabilities(
-                needs_grid=True, position_free=False, dtypes=("float32",), devices=("cuda",)
-            )
-        )
-        == "needs a grid, knows positions, float32 only, cuda only"
-    )
-    assert in_words(Capabilities(requires=("triton",))) == "needs triton"
 
 
 def named(*words):
@@ -210,19 +146,6 @@ def test_a_value_that_a_filter_cannot_have_is_bad_input(word, exits):
     assert ("Did you mean kernel?" in said) == word.startswith("family")
 
 
-def test_filters_that_leave_nothing_say_so(exits):
-    said = exits(0, main(["family=control", "recurrent=true"]))
-    assert said.startswith("No mechanism is all of this.")
-
-
-@pytest.mark.parametrize("word", ["ou=x", "x="])
-def test_an_unknown_word_is_bad_input(word, capsys):
-    assert main([word]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith(f"ConfigError: {word} is not known.")
-    assert "out=DIR" in captured.err and captured.out == ""
-
-
 def test_the_command_prints_the_table(results, exits):
     row = next(
         line
@@ -235,11 +158,6 @@ def test_the_command_prints_the_table(results, exits):
 def test_alone_it_prints_a_line_of_names_per_family(exits):
     words = exits(0, main([]))
     assert "recurrent: " in words and " gla," in words and "│" not in words
-
-
-def test_the_command_says_where_stored_proofs_are_from(monkeypatch, exits):
-    monkeypatch.setattr(listing, "read_proofs", lambda out: {"softmax": Proofs(stored="[a] day")})
-    assert "Stored with the code: [a] day." in exits(0, main(["family=exact"]))
 
 
 @pytest.mark.parametrize(
@@ -260,10 +178,6 @@ def test_a_plugin_that_cannot_be_read_is_bad_input(module, said, capsys):
     assert said in captured.err
 
 
-def test_help_says_how_it_is_called(exits):
-    assert "out=DIR" in exits(0, main(["--help"]))
-
-
 def test_listing_loads_neither_torch_nor_hydra_nor_wandb(results):
     code = (
         "import sys; from bench.studies.catalogue.listing import main; "
@@ -272,20 +186,3 @@ def test_listing_loads_neither_torch_nor_hydra_nor_wandb(results):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_it_works_where_the_package_was_installed_to(tmp_path):
-    for package in (attentions, bench):
-        source = Path(package.__file__ or "").parent
-        shutil.copytree(source, tmp_path / "site" / source.name)
-    shutil.copytree(CONF, tmp_path / "site" / "bench" / "conf")  # where a wheel has it
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "
-        "import bench, bench.studies.catalogue.listing; assert 'site' in bench.__file__; "
-        "sys.exit(bench.studies.catalogue.listing.main([]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "softmax_explicit" in done.stdout

@@ -1,11 +1,6 @@
-from pathlib import Path
-from unittest.mock import Mock
-
 import pytest
 
 from bench.studies.catalogue.page_writer import write_pages
-
-DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 
 def write(*words, text="new\n"):
@@ -23,27 +18,9 @@ def test_an_old_page_is_named_and_not_touched(tmp_path, capsys):
     assert (tmp_path / "a.md").read_text() == "old\n"
 
 
-@pytest.mark.parametrize("held", [None, b"", b"new", b"n\xe9ew\n"])
-def test_a_page_that_is_missing_cut_or_not_utf_8_is_old(held, tmp_path, capsys):
-    if held is not None:
-        (tmp_path / "a.md").write_bytes(held)
-    assert write(f"out={tmp_path}", "check=true", text="new\n") == 1
-    said = capsys.readouterr().out
-    assert said == f"{tmp_path / 'a.md'} is not what its sources say. Run python -m bench.some.\n"
-
-
 @pytest.mark.parametrize("word", ["ou=x", "check", "check=maybe"])
 def test_an_unknown_word_is_bad_input(word):
     assert write(word) == 2
-
-
-def test_a_missing_package_is_told_without_a_traceback(exits):
-    assert "attnbench[models]" in exits(
-        2,
-        write_pages(
-            "bench.some", Mock(side_effect=ImportError("pip install 'attnbench[models]'")), []
-        ),
-    )
 
 
 def test_every_page_is_written_and_two_old_ones_are_one_failure(tmp_path, capsys):
@@ -58,12 +35,3 @@ def test_every_page_is_written_and_two_old_ones_are_one_failure(tmp_path, capsys
     capsys.readouterr()
     assert write_pages("bench.some", make, [f"out={tmp_path}", "check=true"]) == 1
     assert capsys.readouterr().out.count("is not what its sources say") == 2
-
-
-def test_pages_go_to_the_docs_of_this_checkout_unless_said(monkeypatch):
-    written: list[Path] = []
-    monkeypatch.setattr(
-        "bench.studies.catalogue.page_writer.write_whole", lambda path, _: written.append(path)
-    )
-    assert write() == 0
-    assert written == [DOCS / "a.md"]

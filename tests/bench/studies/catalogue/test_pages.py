@@ -5,12 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from attentions import Geometry, build_layer
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.studies.catalogue import costs as growth
-from bench.studies.catalogue import mechanism_page
 from bench.studies.catalogue.costs import Costs
 from bench.studies.catalogue.pages import ADDING, DIFFERENCES, MECHANISMS, all_pages
 
@@ -82,13 +80,6 @@ def test_the_programs_of_a_page_train_a_layer_that_counts_on(entry, pages, one_t
         assert names["token"].flatten().tolist() == [7] * 4
 
 
-def test_a_layer_of_a_runtime_takes_the_weights_of_ours():
-    geometry = Geometry(num_heads=2, head_dim=8, seq_len=9, causal=True)
-    pytest.importorskip("onnxruntime")
-    ours, theirs = (build_layer(name, geometry) for name in ("kda", "kda_ort"))
-    assert ours.state_dict().keys() == theirs.state_dict().keys()
-
-
 def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(pages):
     for entry in ENTRIES:
         page = pages[f"mechanisms/{entry.name}.md"]
@@ -98,24 +89,6 @@ def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(pages):
         assert all(f"`{row}`" in page for row in shown)
         assert all(f"| `{name}` | `{value}` |" in page for name, value in entry.defaults.items())
         assert "## Tested" in page
-
-
-def test_a_page_leads_to_the_tables_in_which_its_rows_are(pages):
-    nala = pages["mechanisms/nala.md"]
-    assert "- [Spans: how many pairs a mechanism holds](../results/spans.md)" in nala
-    assert "https://arxiv.org/abs/2506.21137" in nala and "## Differences" in nala
-    assert "state_tracking.md" not in nala and "](../mechanisms.md)" not in nala
-
-
-def test_a_page_that_is_made_anew_need_not_be_readable_to_find_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(mechanism_page, "DOCS", tmp_path)
-    for name in (MECHANISMS, DIFFERENCES):
-        (tmp_path / name).write_bytes(b"caf\xe9\n| nala |\n")
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "a.md").write_text("# A table\n\n| `nala` | none (control) |\n")
-    assert mechanism_page._tables.__wrapped__() == (
-        ("results/a.md", "A table", frozenset({"", "nala", "none"})),
-    )
 
 
 def test_the_index_has_each_mechanism_in_its_family_and_in_its_year(pages):

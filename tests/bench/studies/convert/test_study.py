@@ -1,8 +1,6 @@
 """Conversions on tiny models: what is kept, what is matched, what the store and the page say."""
 
-import json
 import re
-from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +10,6 @@ import torch
 from torch import nn
 
 from bench.convert import main
-from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
 from bench.publishing.document import Table
 from bench.studies.convert import study
@@ -92,21 +89,6 @@ def test_recovered_is_empty_where_there_is_nothing_to_recover():
     fewer_bits = {"teacher": 2.0, "chance": 5.0, "unit": "bits per byte"}
     found = curve(scratch=(5.0, 4.0), converted=(5.0, 2.5), **fewer_bits)
     assert found.recovered(-1) == pytest.approx(0.75)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"converted": [0.5]}, "different lengths"),
-        ({"steps": [], "converted": [], "scratch": []}, "at least 1 item"),
-        ({"phases": [9, 0, 0]}, "no score follows the first phase"),
-    ],
-)
-def test_a_stored_curve_that_cannot_be_shown_is_refused(tmp_path, changes, told):
-    lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
-    lines.path.write_text(json.dumps(json.loads(lines.text([curve()])) | changes) + "\n")
-    with pytest.raises(ConfigError, match=f"curves.jsonl:1 is no Curve: .*{told}"):
-        write_page(tmp_path, tmp_path / "page.md", "COMMAND")
 
 
 def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path):
@@ -249,8 +231,6 @@ def test_a_teacher_is_scored_without_each_of_its_mixers_and_only_once(tmp_path, 
         ('{"n_layer": 6}', 6),
         ('{"architecture": "vit", "model_args": {"depth": 2}}', 2),
         ('{"architecture": "vit", "model_args": null}', None),
-        ('{"num_hidden_layers": "12"}', None),
-        ("[]", None),
         ("no json", None),
         (None, None),
     ],
@@ -259,16 +239,6 @@ def test_a_model_of_yours_has_the_layers_that_its_config_says(tmp_path, content,
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     assert num_layers_of(tmp_path) == num_layers
-
-
-def test_a_run_that_is_cut_has_whole_tasks_and_seeds(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "_convert", made_up)
-    monkeypatch.setattr(study, "_ablated", lambda *_: [])
-    words = ("attention=[linear,gla]", "keep=[0,0.5]", "seed=[0,1]")
-    curves = convert(tmp_path, *words, "task=[recall_causal,tile_recall]")
-    order = [*dict.fromkeys((c.task, c.seed, c.keep) for c in curves)]
-    tasks = ("recall_causal", "tile_recall")
-    assert order == [*product(tasks, (0, 1), (0.0, 0.5))]
 
 
 def test_a_language_model_of_transformers_by_path(tmp_path, exits):
@@ -318,14 +288,10 @@ def test_an_image_model_of_timm_by_path(tmp_path):
     ("words", "message"),
     [
         (("keep=0.9",), "keep=0.9 of 2 layers leaves none to exchange."),
-        (("keep=1",), "keep is 1; it must be less than 1."),
         (("teacher=nowhere",), "teacher=nowhere holds no model."),
-        (("task=[]",), "task has no value."),
         (("match_steps=0", "distil_steps=0", "tune_steps=0"), "All phases have 0 steps."),
         (("attention=[softmux]",), "softmux"),
-        (("docs=/dev/null",), "docs=/dev/null cannot be written"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence_and_exit_code_2(tmp_path, exits, words, message):
-    own = [] if words == ("task=[]",) else TINY[6:]
-    assert message in exits(2, main([*TINY[:2], *own, f"out={tmp_path}", *words]))
+    assert message in exits(2, main([*TINY[:2], *TINY[6:], f"out={tmp_path}", *words]))

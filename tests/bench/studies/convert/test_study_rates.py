@@ -102,10 +102,3 @@ def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path):
     lines.write([curve(seed=s, mark=NOT_SEARCHED, converted=(0.1, 0.8 + s / 99)) for s in range(5)])
     page = write_page(tmp_path, tmp_path / "page.md", "COMMAND")[0].read_text()
     assert "| undecided" in page and "better" not in page.split("**Recovered**")[0]
-
-
-def test_a_line_from_before_arms_were_kept_in_words_is_read(tmp_path):
-    line = '{"key": "a", "scores": [0.5], "validation": 0.5, "train_s": 1.0}\n'
-    (tmp_path / "arms.jsonl").write_text(line)
-    (arm,) = Lines[Arm](tmp_path / "arms.jsonl", Arm).read()
-    assert (arm.arm, arm.rate, arm.run) == ("", None, "")

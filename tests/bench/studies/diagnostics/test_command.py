@@ -59,40 +59,6 @@ def test_what_has_no_weights_or_no_other_form_is_said(tmp_path, exits):
     assert not (tmp_path / "checkpoints").exists()
 
 
-PLUGIN = """
-from attentions import Attention, Capabilities, Gate, register_attention
-
-CAN = Capabilities(gates={"decay": Gate("bhn")})
-
-
-@register_attention("decayed", title="T", source="S", capabilities=CAN)
-class Decayed(Attention):
-    def forward(self, q, k, v, *, decay):
-        return decay[..., None] * v
-
-    def flops(self, shape):
-        return 0
-
-
-@register_attention("wordy", title="T", source="S", capabilities=CAN)
-class Wordy(Attention):
-    def forward(self, q, k, v, *, decay=None):
-        return v + "a word"
-
-    def flops(self, shape):
-        return 0
-"""
-
-
-def test_a_core_needs_gates_only_if_it_asks_for_one(tmp_path, exits, monkeypatch, own_registry):
-    (tmp_path / "plug_gates.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    words = ["plugins=[plug_gates]", "attention=[decayed,wordy]", "trained=false"]
-    shown = " ".join(exits(0, main([*words, *TINY, f"out={tmp_path / 'out'}"])).split())
-    assert "decayed, random: it needs gates, which only a model gives." in shown
-    assert "wordy, random: left out: TypeError: unsupported operand" in shown
-
-
 RAISES = """
 from attentions import Attention, Capabilities, register_attention
 
@@ -115,19 +81,6 @@ def test_a_plugin_that_raises_is_left_out_and_the_others_are_looked_at(
     shown = " ".join(exits(0, main([*words, f"out={tmp_path / 'out'}"])).split())
     assert "falls, random: left out: SystemExit: no such GPU" in shown
     assert "softmax, random: done" in shown
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, capsys, exits):
-    words = [*SMALL, *TASK, "num_seeds=2", "lengths=[]", "num_examples=2", f"out={tmp_path}"]
-    words.append("fine_tune_steps=0")
-    assert main(["attention=[softmax]", *words]) == 0
-    (file,) = (tmp_path / "checkpoints").iterdir()
-    assert main(["attention=[linear]", *words]) == 0
-    (other,) = {*(tmp_path / "checkpoints").iterdir()} - {file}
-    other.write_bytes(file.read_bytes())
-    capsys.readouterr()
-    said = exits(2, main(["attention=[linear]", *words]))
-    assert "is a checkpoint of another configuration" in said
 
 
 @pytest.mark.parametrize(

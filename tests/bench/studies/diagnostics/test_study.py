@@ -138,20 +138,6 @@ def test_a_model_that_diverges_is_left_out_and_the_others_are_analysed(
     assert [line["why"] for line in lines if "why" in line][1:] == [f"in softmax's place: {WHY}"]
 
 
-def test_a_row_with_numbers_and_a_note_is_done(found, tmp_path, capsys):
-    run(found, tmp_path, "gla", trained=False)
-    assert "gla, random: done" in capsys.readouterr().out
-
-
-def test_a_package_that_is_missing_leaves_its_row_out(found, tmp_path, monkeypatch):
-    def missing(*_):
-        raise ImportError("it needs a package.")
-
-    monkeypatch.setattr(studies, "of_random", missing)
-    _, *lines = run(found, tmp_path, "linear", trained=False)[0]
-    assert "it needs a package." in left_out(lines)["linear", "random"]
-
-
 @pytest.mark.parametrize("stops", ["softmax", "linear"])
 def test_a_stopped_study_publishes_what_it_found_and_says_that_it_is_not_all(
     found, tmp_path, monkeypatch, capsys, stops
@@ -175,21 +161,6 @@ def test_a_stopped_study_publishes_what_it_found_and_says_that_it_is_not_all(
     else:
         assert studies._STOPPED in lines[0]["settings"] and len(lines) == 3
         assert studies._STOPPED in (tmp_path / "diagnostics.md").read_text()
-
-
-def test_numbers_are_stored_after_each_part_as_not_yet_all(found, tmp_path, monkeypatch):
-    stored = []
-
-    def of_random(build, size, norms, token_norms, seed):
-        file = tmp_path / "diagnostics.jsonl"
-        stored.append(json.loads(file.read_text().splitlines()[0]) if file.exists() else None)
-        return [("entropy", "", 0.5)]
-
-    monkeypatch.setattr(studies, "of_random", of_random)
-    (origin, *_), _ = run(found, tmp_path, "softmax", "linear", trained=False)
-    assert stored[:2] == [None, None]
-    assert stored[2] == stored[3] and stored[2]["settings"][-1] == studies._STOPPED
-    assert studies._STOPPED not in origin["settings"]
 
 
 def test_the_page_has_settings_findings_and_what_is_left_out(found, tmp_path, capsys):

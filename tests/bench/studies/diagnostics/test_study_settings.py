@@ -5,7 +5,6 @@ import pytest
 from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
-from bench.studies.diagnostics.samples import Size
 from bench.studies.diagnostics.study import Diagnose
 
 ROWS = {"linear": {"mechanism": "linear"}}
@@ -16,22 +15,9 @@ def asked(tmp_path, **given):
     return Diagnose.read({"attention": ROWS, "task": RECALL, "out": str(tmp_path)} | given)
 
 
-def test_random_inputs_have_the_size_that_was_asked_for(tmp_path):
-    sizes = {"num_heads": 2, "head_dim": 8, "seq_len": 32, "causal": True}
-    wanted = Size(num_heads=2, head_dim=8, num_tokens=32, causal=True)
-    assert asked(tmp_path, **sizes).size == wanted
-
-
 def test_norms_are_in_order_and_a_norm_alone_is_one(tmp_path):
     assert asked(tmp_path, norms=[4.0, 0.5, 2.0]).norms == (0.5, 2.0, 4.0)
     assert asked(tmp_path, norms=3.0).norms == (3.0,)
-
-
-@pytest.mark.parametrize(("key", "least"), [("seq_len", 2), ("num_seeds", 2), ("num_examples", 1)])
-def test_what_would_leave_nothing_to_compare_is_refused(tmp_path, key, least):
-    assert getattr(asked(tmp_path, **{key: least}), key) == least
-    with pytest.raises(ConfigError, match=f"{key} is {least - 1}"):
-        asked(tmp_path, **{key: least - 1})
 
 
 def test_softmax_is_trained_beside_the_rows_under_every_seed_and_with_their_plugins(tmp_path):

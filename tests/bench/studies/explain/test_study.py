@@ -4,13 +4,11 @@ import json
 
 import pytest
 
-from bench.core.cli.errors import ConfigError
 from bench.explain import main
 from bench.measuring.tasks import train
 from bench.measuring.tasks.train import Diverged
 from bench.studies.explain import study
 from bench.studies.explain.methods import SCORES, Scores
-from bench.studies.explain.study import Explain
 
 TINY = ["num_images=6", "canvas.embed_dim=8", "canvas.num_heads=1", "canvas.num_steps=4"]
 METHODS = ["rollout", "attention_gradient_rollout", "decision_aware", "random"]
@@ -124,21 +122,6 @@ def test_intervals_are_said_row_by_row_where_models_are_missing(words, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"explain": ["rolout"]}, "explain=rolout is not known. Did you mean rollout"),
-        ({"explain": []}, r"explain=\[\] is empty"),
-        ({"attention": {}}, "attention is empty"),
-    ],
-)
-def test_values_out_of_range_are_refused_by_name(change, message):
-    given = {"attention": {"softmax": {"mechanism": "softmax"}}}
-    assert Explain.read(given).explain == tuple(METHODS)
-    with pytest.raises(ConfigError, match=message):
-        Explain.read(given | change)
-
-
-@pytest.mark.parametrize(
     ("more", "message"),
     [
         (["attention=[nala_layer,gla]"], "it owns its projections. gla is skipped: gla is causal"),
@@ -147,11 +130,3 @@ def test_values_out_of_range_are_refused_by_name(change, message):
 )
 def test_what_cannot_be_explained_ends_with_2(words, more, message, exits):
     assert message in exits(2, main([*words, *more]))
-
-
-def test_a_file_that_is_no_model_is_refused(words, tmp_path, exits):
-    assert main([*words, "attention=[softmax]", "explain=random"]) == 0
-    (kept,) = (tmp_path / "out" / "checkpoints").glob("*.trained.pt")
-    kept.write_bytes(b"nothing")
-    said = exits(2, main([*words, "attention=[softmax]", "explain=random"]))
-    assert "cannot be read as a checkpoint" in said

@@ -1,14 +1,11 @@
-import io
 import json
 
 import pytest
-from rich.console import Console
 
 from bench.core.cli.errors import ConfigError
 from bench.studies.gate.command import (
     Sides,
     markdown,
-    print_rows,
     read_gate_config,
     shown,
     summary,
@@ -36,15 +33,9 @@ GATE = BASE | {
     [
         ({"threshold": -0.01}, "threshold is -0.01; it must be 0 or more"),
         ({"threshold": 1.5}, "threshold is 1.5; it must be 1 or less"),
-        ({"threshold": float("nan")}, "threshold is nan"),
-        ({"threshold": "3 %"}, "threshold is '3 %'; it takes a number"),
-        ({"stored_threshold": -1}, "stored_threshold"),
         ({"stored_threshold": 11}, "stored_threshold is 11; it must be 10 or less"),
-        ({"family_error": 0}, "family_error"),
         ({"family_error": 0.6}, "family_error is 0.6; it must be 0.5 or less"),
-        ({"budget_s": -1}, "budget_s"),
         ({"budget_s": float("inf")}, "budget_s is inf; it takes a finite number"),
-        ({"base": 1234}, "base is 1234; it takes a name"),
         ({"base": "main", "baseline": "x"}, "base and baseline are given; choose one"),
         ({"current": "x"}, "current is given without baseline"),
         ({"accept": ["nala/flops"]}, "without a reason"),
@@ -59,11 +50,6 @@ def test_a_wrong_key_is_refused_with_what_it_takes(changes, words):
 def test_task_settings_make_every_training_run_short():
     config = read_gate_config(GATE | {"task_settings": {"num_steps": 3}})
     assert config.sweep.task[0].settings["num_steps"] == 3
-
-
-def test_a_comparison_takes_the_effort_that_was_asked_for():
-    config = read_gate_config(GATE | {"threshold": 0.07, "budget_s": 4})
-    assert (config.effort.threshold, config.effort.budget_s) == (0.07, 4.0)
 
 
 SIDES = Sides(base="aaaa", current="bbbb with uncommitted changes", notes=("Mind the torch.",))
@@ -87,12 +73,6 @@ def outside_of_github(monkeypatch):
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
 
-def printed(rows):
-    console = Console(file=io.StringIO(), width=160)
-    print_rows(rows, SIDES, console)
-    return console.file.getvalue()
-
-
 def test_failures_come_first_and_unchanged_numbers_are_left_out():
     assert [r.verdict for r in shown(ROWS)] == ["SLOWER", "MORE", "SAME", "new"]
 
@@ -100,21 +80,6 @@ def test_failures_come_first_and_unchanged_numbers_are_left_out():
 def test_the_sentence_names_the_entries_that_failed_and_no_other():
     assert summary(ROWS).startswith("Regression in linear, performer. 5 numbers compared: 2 SAME")
     assert summary([row(), NEW]).startswith("No regression. 2 numbers compared")
-
-
-def test_the_terminal_shows_ratio_interval_and_both_numbers():
-    text = printed(ROWS)
-    assert "bbbb with uncommitted changes against aaaa" in text
-    assert "1.200" in text and "[1.100, 1.300]" in text
-    assert "7 → 8" in text and "Mind the torch." in text
-
-
-def test_both_numbers_stand_beside_a_count_that_has_them_and_beside_no_time():
-    timed = row(GateVerdict.SLOWER, ratio=1.2, low=1.1, high=1.3, base=0.5, current=0.6)
-    one_side = {"ratio": None, "low": None, "high": None}
-    new = row(GateVerdict.NEW, "flops", **one_side, base=None, current=8)
-    gone = row(GateVerdict.NEW, "flops", **one_side, base=7, current=None)
-    assert "→" not in printed([timed, new, gone])
 
 
 def test_markdown_shows_failures_openly_and_folds_the_rest():
@@ -141,10 +106,3 @@ def test_the_step_summary_is_added_to(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary_file))
     write_rows(ROWS, SIDES, tmp_path)
     assert summary_file.read_text() == "before\n" + markdown(ROWS, SIDES)
-
-
-def test_a_summary_that_cannot_be_written_is_told_after_the_files_are_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "summary.md"))
-    with pytest.raises(ConfigError, match=r"GITHUB_STEP_SUMMARY=.* cannot be written"):
-        write_rows(ROWS, SIDES, tmp_path)
-    assert (tmp_path / "regress.md").exists()

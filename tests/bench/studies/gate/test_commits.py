@@ -76,11 +76,6 @@ def test_both_sides_and_the_bases_folder_reach_the_worker(clock):
     assert request["root"] == "/base" and request["repeat_every"] is None
 
 
-def test_the_seconds_of_a_call_are_those_of_the_current_side(clock):
-    result, _ = run(lambda fork: [2.0, 2.0, 2.0])
-    assert result.latency_s == 0.01
-
-
 EFFORT = Effort(num_forks=2, budget_s=0.0)
 
 

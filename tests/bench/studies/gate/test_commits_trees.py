@@ -87,26 +87,6 @@ def test_a_first_commit_has_nothing_to_be_compared_with(repository):
         trees.default_base()
 
 
-def test_a_folder_outside_of_git_is_refused_with_another_way_to_compare(tmp_path, monkeypatch):
-    monkeypatch.setattr(trees, "CHECKOUT", tmp_path)
-    with pytest.raises(ConfigError, match=r"is none that git can read.*baseline="):
-        trees.current_tree()
-
-
-def test_a_copy_inside_of_somebody_elses_checkout_is_refused(repository, monkeypatch):
-    inside = repository.folder / "site-packages"
-    inside.mkdir()
-    monkeypatch.setattr(trees, "CHECKOUT", inside)
-    with pytest.raises(ConfigError, match="not tracked"):
-        trees.current_tree()
-
-
-def test_without_git_one_sentence_says_so(repository, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigError, match="git is not installed"):
-        trees.current_tree()
-
-
 def test_a_worktree_holds_the_commit_and_is_gone_afterwards(repository):
     first = repository.git("rev-parse", "HEAD")
     (repository.folder / "attentions" / "__init__.py").write_text("VALUE = 2\n")

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from bench.studies.gate import rows
 from bench.studies.gate.rows import (
     FAMILY_ERROR,
-    HIGHER_IS_WORSE,
     GateVerdict,
     Interval,
     by_channel,
@@ -16,7 +15,6 @@ from bench.studies.gate.rows import (
     exact_rows,
     exit_code,
     judge,
-    judge_exact,
     ratio_interval,
 )
 from tests.bench.studies.gate.fakes import OBSERVED, row
@@ -120,20 +118,11 @@ def test_the_interval_holds_the_median_and_scales_with_the_ratios(seed, factor):
         (0.98, 1.05, GateVerdict.UNSURE),
         (0.9705, 1.02, GateVerdict.UNSURE),  # 1 / 1.03 is 0.97087
         (0.8, 0.9705, GateVerdict.FASTER),
-        (0.8, 0.96, GateVerdict.FASTER),
         (0.8, 0.98, GateVerdict.UNSURE),
-        (0.9, 1.1, GateVerdict.UNSURE),
     ],
 )
 def test_a_verdict_needs_the_whole_interval(low, high, verdict):
     assert judge(Interval(median=(low + high) / 2, low=low, high=high), 0.03) is verdict
-
-
-def test_numbers_without_noise_have_no_tolerance():
-    assert judge_exact(100, 101, higher_is_worse=True) is GateVerdict.MORE
-    assert judge_exact(100, 99, higher_is_worse=True) is GateVerdict.LESS
-    assert judge_exact(100, 100, higher_is_worse=True) is GateVerdict.SAME
-    assert judge_exact(0.9, 0.89, higher_is_worse=False) is GateVerdict.MORE
 
 
 def test_a_row_is_written_with_every_name_that_readers_rely_on():
@@ -153,10 +142,6 @@ def test_one_failure_among_a_hundred_is_enough_and_nothing_else_fails(verdict):
 CELL = kernel_cell("nala")
 
 
-def verdicts(base, current):
-    return {row.channel: row.verdict for row in exact_rows(CELL, base, current)}
-
-
 @pytest.mark.parametrize("channel", OBSERVED)
 def test_one_more_of_anything_fails_and_names_the_cell(channel):
     rows = exact_rows(CELL, OBSERVED, OBSERVED | {channel: OBSERVED[channel] + 1})
@@ -167,7 +152,8 @@ def test_one_more_of_anything_fails_and_names_the_cell(channel):
 
 
 def test_less_is_no_failure_except_of_accuracy():
-    assert verdicts(OBSERVED, OBSERVED | {"flops": 999})["flops"] is GateVerdict.LESS
+    (less,) = exact_rows(CELL, {"flops": 1000}, {"flops": 999})
+    assert less.verdict is GateVerdict.LESS and less.ratio == 0.999
     lower = exact_rows(task_cell("nala"), {"accuracy": 0.9}, {"accuracy": 0.8999})
     assert [row.verdict for row in lower] == [GateVerdict.MORE]
 
@@ -189,11 +175,6 @@ def test_a_number_that_one_side_lacks_is_said_and_not_passed_over():
     assert "base" in row.reason
 
 
-def test_what_neither_side_has_gives_no_row():
-    assert "accuracy" in HIGHER_IS_WORSE
-    assert "accuracy" not in verdicts(OBSERVED, OBSERVED)
-
-
 def test_a_score_in_a_unit_is_a_loss_of_which_more_is_worse():
     def bits(value):
         return by_channel({"accuracy": value, "unit": "bits per byte"})
@@ -208,8 +189,3 @@ def test_a_score_in_a_unit_is_a_loss_of_which_more_is_worse():
 def test_a_share_of_right_answers_keeps_its_channel():
     assert by_channel({"accuracy": 0.9, "unit": ""}) == {"accuracy": 0.9}
     assert by_channel({"flops": 3, "num_operators": None}) == {"flops": 3}
-
-
-def test_a_growth_that_no_number_can_hold_has_no_ratio_and_fails_all_the_same():
-    (row,) = exact_rows(task_cell("nala"), {"loss": 5e-324}, {"loss": 1.0})
-    assert (row.verdict, row.ratio, row.low) == (GateVerdict.MORE, None, None)

@@ -92,12 +92,6 @@ def test_a_cell_without_a_time_says_why_and_its_other_numbers_are_compared():
     assert by_channel["flops"].verdict is GateVerdict.MORE
 
 
-def test_foreign_load_on_a_side_is_said():
-    rows = compared([stored(is_noisy=True)], [stored()])
-    (row,) = (row for row in rows if row.channel == "latency")
-    assert row.reason == "measured on a busy machine: base"
-
-
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
@@ -127,11 +121,6 @@ def test_a_side_of_two_thread_counts_is_compared_where_the_other_has_the_same():
 def test_sides_without_a_common_cell_are_refused():
     with pytest.raises(ConfigError, match="no cell in common"):
         compared([stored("nala")], [stored("linear")])
-
-
-def test_of_several_records_of_a_cell_the_last_counts():
-    rows = compared([stored(median=0.2), stored(median=0.5)], [stored(median=0.5)])
-    assert times(rows) == {"nala": GateVerdict.SAME}
 
 
 def test_the_same_work_is_known_on_another_device_and_with_other_threads():

@@ -12,7 +12,7 @@ from bench.core.cli.errors import ConfigError
 from bench.publishing.document import csv_text, markdown
 from bench.studies.launches import study
 from bench.studies.launches.noting import Counted, Noted, make_call
-from bench.studies.launches.study import Launches, calls_of, cards, main
+from bench.studies.launches.study import Launches, calls_of, main
 
 CARD = {"name": "card", "arch": 80, "multiprocessors": 10, "shared_bytes": 1_000, "source": "x"}
 
@@ -97,23 +97,6 @@ def test_limits_of_a_card(grid, warps, registers, shared, expected):
     assert Noted(CARD).refusal(grid, warps, registers, shared) == expected
 
 
-def test_configurations_of_one_launch_share_its_number_and_each_has_its_phase():
-    noted, facts = Noted(CARD), {"warps": 4, "registers": 32, "shared_bytes": 0}
-    noted.add("a", grid=(1, 1, 1), **facts)
-    with noted.one_launch():
-        noted.add("b", grid=(1, 1, 1), **facts)
-        noted.phase = "backward"
-        noted.add("b", grid=(1, 65_536, 1), **facts)
-    noted.add("c")
-    found = [(x["launch"], x["phase"], x["kernel"], x.get("refused")) for x in noted.launches]
-    assert found == [
-        (1, "forward", "a", ""),
-        (2, "forward", "b", ""),
-        (2, "backward", "b", "grid y 65,536 > 65,535"),
-        (3, "backward", "c", None),
-    ]
-
-
 def test_views_and_results_in_place_allocate_nothing():
     x = torch.ones(4, 8)
     with Counted() as counted:
@@ -185,20 +168,6 @@ def test_a_call_that_ends_its_process_is_told_and_the_others_are_made(monkeypatc
     ended = "its process ended with -9: last words"
     told = {"a": None, "b": None, "ends": ended}
     assert [(one["entry"], one.get("error")) for one in found] == [(x, told[x]) for x in entries]
-
-
-def test_cards_have_a_source_and_adapters_without_triton_are_named():
-    assert {"h100", "a100"} <= cards().keys()
-    assert all(card["source"] and card["shared_bytes"] >= 101_376 for card in cards().values())
-    assert set(study.adapters(*study.COMPILED)) == {"softmax_flash_attn", "softmax_xformers"}
-    assert {"gla_fla", "moba_fla"} <= set(study.adapters("fla"))
-
-
-def test_without_triton_it_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(study, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="make kernels"):
-        study.kernels_path()
 
 
 def child(monkeypatch, *lines):

@@ -86,15 +86,6 @@ def test_a_best_rate_that_is_still_at_the_edge_after_all_widenings_is_stored_wit
     assert dict(best.tried) == SCORES
 
 
-@pytest.mark.parametrize(
-    ("unit", "words"), [("", "test 25.0"), ("bits per byte", "test 0.250 bits per byte")]
-)
-def test_scores_are_printed_in_their_unit(tmp_path, trained, monkeypatch, capsys, unit, words):
-    monkeypatch.setattr(engine, "measure", trains_to({600: 0.25}, trained, unit=unit))
-    assert run(tmp_path)[0] == 0
-    assert f"{words}\n" in capsys.readouterr().out
-
-
 def test_further_seeds_are_trained_at_the_best_rate(tmp_path, trained):
     assert run(tmp_path, "seed=[0,1,2]")[0] == 0
     rates = [c.task.settings["learning_rate"] for c in trained["cells"] if c.mechanism == "softmax"]
@@ -117,12 +108,11 @@ def test_steps_are_doubled_until_the_mean_of_the_seeds_changes_by_less_than_a_po
 def test_what_a_doubling_changes_is_printed_in_the_unit_of_the_score(
     tmp_path, trained, monkeypatch, capsys
 ):
-    ends = {600: 2.5, 1200: 2.3, 2400: 2.304}
+    ends = {600: 2.3, 1200: 2.304}
     monkeypatch.setattr(engine, "measure", trains_to(ends, trained, unit="bits per byte"))
     assert run(tmp_path, "converge=true")[0] == 0
-    said = capsys.readouterr().out
-    assert "1,200 steps change the mean by -0.200 bits per byte\n" in said
-    assert "2,400 steps change the mean by +0.004 bits per byte\n" in said
+    said = "1,200 steps change the mean by +0.004 bits per byte\n"
+    assert said in capsys.readouterr().out
 
 
 def trains_to(ends, state, **changes):
@@ -176,11 +166,6 @@ def test_the_tasks_before_a_stop_are_written_with_all_their_rates(tmp_path, trai
     assert (kept.task, kept.learning_rate, kept.is_at_edge) == ("recall", 0.03, False)
 
 
-def test_converge_is_true_or_false(tmp_path, trained, capsys):
-    assert run(tmp_path, "converge=yes")[0] == 2
-    assert "Known: false, true." in capsys.readouterr().err
-
-
 def test_what_is_through_is_written_when_a_search_is_stopped(tmp_path, trained):
     trained["left"] = 4
     code, found = run(tmp_path)
@@ -190,11 +175,6 @@ def test_what_is_through_is_written_when_a_search_is_stopped(tmp_path, trained):
     code, found = run(tmp_path)
     assert code == 0 and not found["softmax"].is_at_edge
     assert len(trained["cells"]) == 6
-
-
-def test_an_unknown_grid_is_refused_by_name(tmp_path, trained, capsys):
-    assert run(tmp_path, "grid=zoologie")[0] == 2
-    assert "zoology" in capsys.readouterr().err
 
 
 def test_the_rows_and_tasks_of_make_bench_are_what_is_searched():

@@ -41,14 +41,6 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path):
     assert read_finding(tmp_path, "claim") is None
 
 
-def test_a_file_that_holds_no_finding_is_named(tmp_path):
-    file = finding_file(tmp_path, "claim")
-    file.parent.mkdir()
-    file.write_text("[]")
-    with pytest.raises(ConfigError, match=r"claim\.json does not hold a finding"):
-        read_finding(tmp_path, "claim")
-
-
 def test_a_finding_from_before_training_was_told_is_read(tmp_path):
     row = {"name": "nala", "value": 0.1, "low": None, "high": None}
     flat = {"verdict": "holds", "words": "so", "rows": [row], "unit": "", "curves": None}
@@ -56,21 +48,6 @@ def test_a_finding_from_before_training_was_told_is_read(tmp_path):
     finding_file(tmp_path, "claim").write_text(json.dumps(flat))
     found = read_finding(tmp_path, "claim")
     assert found is not None and found.criterion == "" and found.rows[0].training == ""
-
-
-def test_a_row_says_how_it_was_trained():
-    row = FindingRow(
-        name="nala",
-        value=0.1,
-        rate=0.003,
-        rate_chosen="searched",
-        steps="300 to 390",
-        ended="plateau 2, ceiling 1",
-        num_seeds=3,
-    )
-    assert row.training == (
-        "rate 0.003 (searched), 300 to 390 steps, ended by plateau 2, ceiling 1, 3 seeds"
-    )
 
 
 def test_the_newest_of_several_folders_counts(tmp_path):
@@ -82,20 +59,3 @@ def test_the_newest_of_several_folders_counts(tmp_path):
         write_finding(stores[1], "claim", second)
         assert newest_finding(stores, "claim") == new
     assert newest_finding(stores, "other") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("measured_at", 5),
-        ("value", "much"),
-        ("rows", [{"name": "nala", "value": "x"}]),
-        ("curves", {"title": "t", "x": "x", "y": "y", "lines": {"a": [[1.0]]}}),
-    ],
-)
-def test_a_field_that_is_not_what_it_should_be_is_named_with_its_file(tmp_path, name, value):
-    flat = {"verdict": "holds", "words": "so", "rows": [], "unit": "", "curves": None}
-    finding_file(tmp_path, "claim").parent.mkdir()
-    finding_file(tmp_path, "claim").write_text(json.dumps(flat | {name: value}))
-    with pytest.raises(ConfigError, match=r"claim\.json does not hold a finding"):
-        read_finding(tmp_path, "claim")

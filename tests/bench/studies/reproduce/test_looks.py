@@ -12,7 +12,6 @@ from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.nalaformer import order, ordered
 from bench.studies.reproduce.claims.recall import (
     Gap,
-    delta_rule_recalls,
     judged,
     recall_grows_with_state,
 )
@@ -110,13 +109,6 @@ def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab):
         decide(stopped, lab, ORDER, LOOKS)
 
 
-def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends():
-    assert str(LOOKS) == (
-        "looks at 3, 5, 8, 12 seeds, at most 12; "
-        "their levels are 0.0125, 0.0083, 0.0125, 0.0167, together 0.05"
-    )
-
-
 def test_what_the_looks_spend_adds_up_to_the_level_in_step_with_the_seeds():
     assert Looks().spent == pytest.approx((0.0125, 0.05 / 12, 0.1 / 12, 0.1 / 12, 0.2 / 12))
     for numbers in ((2,), (5, 50), tuple(range(2, 40))):
@@ -155,43 +147,6 @@ def test_of_studies_where_nothing_differs_at_most_6_in_100_are_decided(lab, clai
     draws = np.random.default_rng(3).normal(0.7, 0.05, (NUM_STUDIES, num_arms, looks.numbers[-1]))
     found = [decide(claim_of(own), lab, {"seeds": [0]}, looks).verdict for own in draws]
     assert sum(verdict in DECIDED for verdict in found) / NUM_STUDIES <= 0.06
-
-
-def test_a_decay_that_comes_near_is_told_at_a_look_too(lab):
-    def scores(name, settings):
-        level = {"deltanet": 0.9, "gla": 0.89, "retnet": 0.2}[name]
-        return [level + 0.001 * (seed % 3) for seed in range(12)]
-
-    settings = {
-        "delta": ["deltanet"],
-        "decay": ["gla", "retnet"],
-        "num_pairs": [4],
-        "settings": {},
-        "seeds": [0, 1, 2],
-        "margin": 0.2,
-    }
-    found = decide(delta_rule_recalls, lab.given(scores), settings, LOOKS)
-    assert found.verdict is PaperVerdict.DOES_NOT_HOLD
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "verdict"),
-    [(0.3, 0.9, PaperVerdict.HOLDS_WHERE), (0.9, 0.3, PaperVerdict.DOES_NOT_HOLD)],
-)
-def test_recall_by_the_state_is_told_at_a_look_too(lab, first, last, verdict):
-    def scores(name, settings):
-        level = {8: first, 4: last, 2: last}[settings["num_heads"]]
-        return [level + 0.001 * (seed % 3) for seed in range(12)]
-
-    settings = {
-        "entry": "linear",
-        "num_heads": [8, 4, 2],
-        "settings": {"embed_dim": 64},
-        "seeds": [0, 1, 2],
-    }
-    found = decide(recall_grows_with_state, lab.given(scores), settings, LOOKS)
-    assert found.verdict is verdict
-    assert "decided at look 1 of 4" in found.words
 
 
 def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab):

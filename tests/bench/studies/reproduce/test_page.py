@@ -26,13 +26,6 @@ def test_the_page_is_what_its_sources_say():
     )
 
 
-def test_the_page_shows_contradictions_and_reasons(tmp_path):
-    text = page(read_papers(), tmp_path)
-    assert "MesaNet paper: 81.7; lin-attn-bench: 55.2" in text
-    assert "the reviews (IMDb) cannot be had" in text
-    assert "None." in text  # no cell was run
-
-
 def test_the_first_paragraph_counts_softmax_apart_and_a_lost_commit_is_marked(
     tmp_path, monkeypatch
 ):
@@ -86,20 +79,3 @@ def test_a_claims_figure_is_drawn_beside_the_page(tmp_path):
     assert "| nala | 0.4 |  | rate 0.003 (searched), 3 seeds |" in text
     assert "(reproductions/own-claim.svg)" in text
     assert (tmp_path / "reproductions" / "own-claim.svg").is_file()
-
-
-def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path):
-    name = "nalaformer-order-tiles"
-    for looks, words in (((), ""), ((3, 12), " until=decided budget=2h")):
-        write_finding(tmp_path, name, Finding(verdict=PaperVerdict.HOLDS, words="w", looks=looks))
-        assert f"`attnbench reproduce cell={name}{words}`: " in page(read_papers(), tmp_path)
-
-
-def test_the_checkouts_page_is_not_written_from_a_folder_without_its_results(
-    tmp_path, monkeypatch, exits
-):
-    monkeypatch.chdir(tmp_path)
-    before = (ROOT / "docs" / PAGE).read_bytes()
-    for word in ("page=true", "check=true"):
-        assert "keep=results/reproductions is no folder" in exits(2, main([word]))
-    assert (ROOT / "docs" / PAGE).read_bytes() == before

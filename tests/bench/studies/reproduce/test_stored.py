@@ -131,15 +131,9 @@ def test_a_finding_names_the_arms_that_were_still_improving(tmp_path):
 
 
 def test_a_trained_finding_without_rates_decides_nothing(tmp_path):
-    entry = claim()
-    write_finding(
-        tmp_path,
-        "claim",
-        Finding(verdict=PaperVerdict.HOLDS, words="so", criterion=criterion_of(entry)),
-    )
-    found = judgement(entry, (), [tmp_path])
-    assert found.verdict is PaperVerdict.NO_VERDICT
-    assert found.notes == ("the rates of its arms were not recorded",)
+    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", criterion=criterion_of(claim()))
+    write_finding(tmp_path, "claim", finding)
+    assert judgement(claim(), (), [tmp_path]).verdict is PaperVerdict.NO_VERDICT
 
 
 @pytest.mark.parametrize("lowest", [0.94, 0.96])
@@ -179,6 +173,14 @@ def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path):
     assert judged(claim(settings={"num_seeds": 1}), tmp_path, "").verdict is PaperVerdict.HOLDS
 
 
+def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path):
+    rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
+    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, looks=(3, 12))
+    write_finding(tmp_path, "claim", finding)
+    found = judgement(claim(settings={"seeds": [0]}), (), [tmp_path])
+    assert found.verdict is PaperVerdict.HOLDS
+
+
 def test_what_one_store_has_is_copied_into_another_once(tmp_path):
     out, keep = tmp_path / "out", tmp_path / "keep"
     old = Finding(verdict=PaperVerdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
@@ -195,11 +197,3 @@ def test_what_one_store_has_is_copied_into_another_once(tmp_path):
     write_finding(out, "claim", replace(new, measured_at="2026-01-03T00:00:00Z"))
     assert "claim.json" in [file.name for file in keep_all(out, keep)]
     assert keep_all(out, keep) == []
-
-
-def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path):
-    rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
-    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, looks=(3, 12))
-    write_finding(tmp_path, "claim", finding)
-    found = judgement(claim(settings={"seeds": [0]}), (), [tmp_path])
-    assert found.verdict is PaperVerdict.HOLDS

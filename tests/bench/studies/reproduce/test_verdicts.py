@@ -63,12 +63,6 @@ def test_seeds_do_not_lower_the_error_over_test_examples():
     assert found.words.endswith("off; no number of seeds would tell")
 
 
-def test_two_seeds_say_nothing_about_their_spread():
-    found = judge(0.85, 0.02, of(0.84, 0.90))
-    assert found.verdict is PaperVerdict.ONE_SEED
-    assert "1 more seed is missing for a verdict" in found.words
-
-
 def test_a_run_that_was_still_rising_says_so_where_it_differs():
     low = (0.5, 0.51, 0.5)
     assert "before it had settled" in judge(0.9, 0.02, of(*low), has_settled=False).words

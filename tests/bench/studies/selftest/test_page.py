@@ -37,12 +37,6 @@ def test_the_page_shows_counts_with_their_exact_intervals():
     assert "1 of 1 = 100.0 %" in rival and "7.0 %" in rival
 
 
-def test_every_row_of_a_table_is_as_long_as_its_header():
-    tables = [block for block in page().split("\n\n") if block.startswith("| ")]
-    assert len(tables) == 3
-    assert all(len({line.count(" | ") for line in table.splitlines()}) == 1 for table in tables)
-
-
 def test_a_machine_that_was_not_idle_and_failed_workers_are_told_before_the_goals():
     text = page([trial(busy=1.8), trial(GateVerdict.INCOMPARABLE)]).partition("## Goals")[0]
     assert "was not idle** in 1 of the 2" in text and "1 trials ended without" in text
@@ -66,12 +60,6 @@ def test_a_slowdown_is_surely_found_where_the_whole_interval_says_so():
     assert verdicts([found] * 74 + [trial(percent=5)]) == {goal: "not met"}
     assert verdicts([found] * 20) == {goal: "not met"}
     assert verdicts([found] * 5 + [trial(percent=5)] * 15) == {goal: "missed"}
-
-
-def test_a_small_slowdown_next_to_a_load_is_shown_and_no_goal():
-    found = [trial(GateVerdict.SLOWER, percent=p, is_loaded=True) for p in (5, 10)]
-    assert [words[:4] for words in verdicts(found)] == ["10 %"]
-    assert [series.percent for series in series_of(found)] == [5, 10]
 
 
 @pytest.mark.parametrize(

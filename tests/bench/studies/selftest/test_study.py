@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -22,10 +21,9 @@ from bench.studies.gate.rows import GateVerdict, Interval
 from bench.studies.selftest import rival_suite, study
 from bench.studies.selftest.page import GATE, page_of
 from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
-from bench.studies.selftest.study import Trials, Unit, measure, units
+from bench.studies.selftest.study import Unit, measure, units
 from bench.studies.session import Session
 from tests.bench.studies.selftest.made_up import config, origin, sweep, trial
-from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -151,21 +149,6 @@ def test_a_short_run_goes_from_the_command_line_to_the_page(tmp_path):
     assert (tmp_path / "docs" / "selftest.md").read_text() == page
 
 
-@pytest.mark.slow
-def test_ctrl_c_ends_a_run_with_the_page_of_what_there_is(tmp_path):
-    many = "trials={unchanged: 100, slowdown: 50, rivals: 50}"
-    process = start(tmp_path, *SHORT, many)
-    data = tmp_path / "results" / "selftest"
-    wait_until(
-        lambda: any(len(f.read_text().splitlines()) > 2 for f in data.glob("*.jsonl")),
-        patience_s=120,
-    )
-    process.send_signal(signal.SIGINT)
-    words = process.communicate(timeout=120)[0]
-    assert process.returncode == 130 and "Traceback" not in words, words
-    assert (tmp_path / "docs" / "selftest.md").exists()
-
-
 CELLS = [p.cell for p in plan(sweep(seq_len=[64, 128]))]
 
 
@@ -259,37 +242,3 @@ def test_both_rivals_time_real_cells(monkeypatch, jobs):
     for tool in (PYTEST, TIMER):
         (median_s,) = rival_suite.medians(tool, asked, 0.01, jobs).values()
         assert median_s > 0
-
-
-def test_a_bunch_makes_as_many_calls_as_it_says():
-    calls = []
-    rival_suite.repeat(lambda: calls.append(1), 21)
-    assert len(calls) == 21
-
-
-def test_a_short_run_is_asked_for_by_trials_or_by_time():
-    usual = config()
-    assert usual.trials == Trials(unchanged=370, slowdown=75, rivals=20)
-    assert usual.budget == 3600.0 and config(budget="5m").budget == 300.0
-    assert config(trials={"rivals": 10}).trials.rivals == 10
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"trials": {"unchanged": 1}}, "trials.unchanged is 1; "),
-        ({"trials": {"all": 5}}, "trials.all is not a key"),
-        ({"trials": 10}, "trials"),
-        ({"budget": "long"}, "budget is 'long'; it takes a duration such as 90s"),
-        ({"rivals": ["timeit"]}, "rivals=timeit is not known"),
-    ],
-)
-def test_a_bad_value_is_refused_by_the_name_of_its_key(changes, words):
-    with pytest.raises(ConfigError, match=words):
-        config(**changes)
-
-
-def test_the_cells_are_set_as_in_a_sweep():
-    with pytest.raises(ConfigError, match="seq_len is 0"):
-        sweep(seq_len=0)
-    assert not sweep().task

@@ -26,8 +26,3 @@ def test_entries_stand_for_their_mechanisms():
 def test_two_commands_at_once_are_bad_input():
     with pytest.raises(ConfigError, match="conformance=true and numerics=true"):
         Verify.read({"out": "a.json", "conformance": True, "numerics": True})
-
-
-def test_an_unknown_mechanism_is_bad_input_with_the_nearest_name():
-    with pytest.raises(ConfigError, match="Did you mean linear"):
-        _ = config(PUBLIC, "linaer").mechanisms

@@ -1,13 +1,11 @@
 """Claims that train nothing, at small sizes: what is known of each must come out."""
 
-from collections import Counter
 from itertools import product
 
 import pytest
 import torch
 
 from attentions.maths.orthogonal import orthogonal_gaussian
-from bench.measuring.weights import NoWeights
 from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims import flatten, guesses, hedgehog, signs
 from bench.studies.reproduce.claims.flatten import convolution_restores_rank, focusing_sharpens
@@ -71,22 +69,6 @@ def test_a_row_whose_entropy_is_not_to_fall_confines_the_sentence(lab):
         for norm in (" 0.5", " 4")
     )
     assert low.value < high.value - 0.1 and low.low < low.value < low.high
-
-
-def test_a_mechanism_without_weights_is_left_out_with_the_reason(lab):
-    norms = [1.0, 2.0, 8.0]
-    rows = ["softmax", "local_only", "deltanet", "nala_layer"]
-    found = entropy_follows_norm(
-        lab, rows=rows, of="softmax", norms=norms, spread_norms=[], num_seeds=2
-    )
-    assert found.curves is not None and list(found.curves.lines) == ["softmax"]
-    said = " ".join(lab.session.console.file.getvalue().split())
-    assert said.count("Left out: ") == 3
-    assert "deltanet is causal only" in said and "nala_layer has no weights" in said
-    with pytest.raises(NoWeights, match="it owns its projections"):
-        entropy_follows_norm(
-            lab, rows=rows, of="nala_layer", norms=norms, spread_norms=[], num_seeds=2
-        )
 
 
 def test_memory_falls_against_written_scores_and_not_against_fused_attention(lab):
@@ -202,22 +184,6 @@ def test_each_seed_has_a_map_of_its_own_and_the_least_trained_one_counts(lab, mo
     assert found().verdict is PaperVerdict.DOES_NOT_HOLD and found().rows[3].rate == best
     best = 100.0
     assert found().verdict is PaperVerdict.UNTUNED
-
-
-def test_a_map_is_scored_on_batches_of_no_update(monkeypatch):
-    drawn = []
-
-    class Stream(torch.Generator):
-        def manual_seed(self, seed):
-            drawn.append(seed)
-            return super().manual_seed(seed)
-
-    monkeypatch.setattr(torch, "Generator", Stream)
-    found = hedgehog._trained(1.5, 0.01, num_steps=2, seed=1)
-    counts = Counter(seed for seed in drawn if seed >= 1000)  # without those of the cores
-    assert sorted(counts.values()) == [1, 1, *[2] * 8]  # updates; held out, half-way and at the end
-    assert not counts.keys() & {1000, 1001}  # queries and keys of the test
-    assert 0 < found.loss < 5  # nats a query
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,13 @@ import torch
 
 from attentions import CallShape, Geometry
 from bench.core.comparison import Runs, compare
-from bench.studies.reproduce.claims.nalaformer import ablation, order, ordered
+from bench.studies.reproduce.claims.nalaformer import order, ordered
 from bench.studies.reproduce.claims.recall import (
-    ADDITIVE,
     Gap,
     delta_rule_recalls,
     judged,
     recall_grows_with_state,
 )
-from bench.studies.reproduce.claims.registry import ARMS
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.conftest import GivenLab, given_arm, seeded
 
@@ -201,17 +199,6 @@ def test_a_decay_must_come_near_every_delta_rule_and_all_gaps_are_held_against_h
     assert verdict(*[("ahead", "flat")] * 2, margin=0.0) is PaperVerdict.NOT_RESOLVABLE
 
 
-def test_the_additive_arm_is_trained_by_its_plug_in(lab, monkeypatch):
-    def tuned(rows, task, settings, seeds, plugins):
-        assert rows[ADDITIVE] == {"mechanism": ADDITIVE} and plugins == ARMS
-        return GivenLab.tuned(lab, rows, task, settings, seeds)
-
-    lab.given(lambda name, settings: [0.5, 0.6, 0.7])
-    monkeypatch.setattr(lab, "tuned", tuned)
-    settings = {"num_pairs": [4], "settings": {}, "seeds": SEEDS, "margin": 0.1}
-    delta_rule_recalls(lab, delta=["deltanet"], decay=[ADDITIVE], **settings)
-
-
 @pytest.mark.parametrize("gates", [True, False])
 def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(relu_power, gates):
     core = importlib.import_module("bench.studies.reproduce.arms").AdditiveDecay(
@@ -272,27 +259,6 @@ def test_an_order_is_told_beside_the_error_of_its_test_examples(lab):
     found = order(lab, **given, claimed=[2.0])
     assert found.verdict is PaperVerdict.NO_VERDICT
     assert found.words.startswith("nala is stuck in 1 of 3 seeds: on tile_recall with 3 seeds, ")
-
-
-def test_the_ablation_adds_one_thing_at_a_time_to_a_power_of_3(lab):
-    rows = {}
-
-    def scores(name, settings):
-        return [0.5, 0.6, 0.7]
-
-    def tuned(given, *args, plugins):
-        rows.update(given)
-        return GivenLab.tuned(lab, given, *args, plugins)
-
-    lab.given(scores).tuned = tuned
-    given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS}
-    found = ablation(lab, **given, claimed=[0.4, 0.4])
-    assert [row.name for row in found.rows[:3]] == [f"{name}, %" for name in rows]
-    relu_power, with_cosine, with_norm = rows.values()
-    assert [row["mechanism"] for row in rows.values()] == ["relu_power", *["nala_cosine"] * 2]
-    lam, tau = with_cosine["lam"], with_cosine["tau"]  # the power is lam (tau + tanh ||q||)
-    assert lam * tau == pytest.approx(relu_power["power"]) and lam < 1e-4
-    assert with_norm | {"lam": lam, "tau": tau} == with_cosine != with_norm
 
 
 @pytest.fixture
