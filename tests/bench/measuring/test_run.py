@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -11,7 +12,7 @@ from bench.measuring.config import read_sweep_config
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.machine import environment
 from bench.measuring.plan import plan
-from bench.measuring.run import Runner
+from bench.measuring.run import Runner, is_measured
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerServer
 from bench.measuring.worker.outcome import Outcome
@@ -234,11 +235,55 @@ def test_an_interrupt_in_a_trial_leaves_no_record_and_no_worker(workers):
     assert run(workers, ["good"])["good"].status is Status.OK
 
 
+def test_training_ends_as_a_record_with_a_quality(workers):
+    record = run(workers, ["linear"], seq_len=[], task=SHORT)["linear"]
+    assert record.status is Status.OK
+    assert 0 <= record.result.accuracy <= 1 and record.result.train_s > 0
+
+
 def test_training_that_takes_too_long_is_a_typed_record(workers):
     limits = BASE["run"] | {"task_timeout_s": 0.5}
     task = {"recall": {"task": "recall", "num_steps": 100_000}}
     record = run(workers, ["linear"], seq_len=[], task=task, run=limits)["linear"]
     assert record.status is Status.TIMED_OUT and "0.5 s" in record.reason
+
+
+def test_what_may_have_had_outside_reasons_is_tried_again(forward):
+    record = forward["raises"]
+    assert not is_measured(record)
+    assert is_measured(replace(record, status=Status.INCORRECT))
+
+
+def kept_until_stopped(workers, monkeypatch, names, **changes):
+    """Records that were made before `Interrupted`."""
+    kept = []
+    record = Runner._record
+
+    def keep(self, *words, **named):
+        kept.append(record(self, *words, **named))
+        return kept[-1]
+
+    monkeypatch.setattr(Runner, "_record", keep)
+    with pytest.raises(Interrupted):
+        run(workers, names, **changes)
+    return kept
+
+
+def test_an_interrupt_while_noisy_rounds_are_repeated_keeps_the_first_ones(workers, monkeypatch):
+    rounds = Runner._do_rounds
+    calls = itertools.count(1)
+
+    def noisy_then_stopped(self, *words):
+        if next(calls) == 2:
+            self._jobs.interrupt.is_asked = True
+            raise Interrupted
+        done = rounds(self, *words)
+        result = replace(done.outcome.found, is_noisy=True)
+        return replace(done, outcome=replace(done.outcome, result=result))
+
+    monkeypatch.setattr(Runner, "_do_rounds", noisy_then_stopped)
+    (record,) = kept_until_stopped(workers, monkeypatch, ["good"])
+    assert record.status is Status.OK and record.result.is_noisy
 
 
 def test_an_interrupt_keeps_training_that_has_ended_meanwhile(workers, monkeypatch):
@@ -247,12 +292,12 @@ def test_an_interrupt_keeps_training_that_has_ended_meanwhile(workers, monkeypat
         "bench.measuring.worker.training.TICK_S", 60.0
     )  # long enough for the worker's first word
     monkeypatch.setattr(Trainings, "_hear", lambda self, *words: ended)
-    kept, record, interrupt = [], Runner._record, Interrupt()
+    interrupt = Interrupt()
     interrupt.is_asked = True
-    monkeypatch.setattr(Runner, "_record", lambda self, *w, **k: kept.append(record(self, *w, **k)))
-    with pytest.raises(Interrupted):
-        run(workers, ["linear"], seq_len=[], task=SHORT, interrupt=interrupt)
-    assert [one.reason for one in kept] == ["ended"]
+    (record,) = kept_until_stopped(
+        workers, monkeypatch, ["linear"], seq_len=[], task=SHORT, interrupt=interrupt
+    )
+    assert record.reason == "ended"
 
 
 def test_a_row_is_timed_beside_the_reference_that_is_named_for_it(workers):

@@ -1,7 +1,6 @@
 """Questions to a card, by torch and by its driver's tool, with recorded answers."""
 
 import subprocess
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -99,6 +98,11 @@ def test_a_tool_that_fails_is_missing_or_hangs_gives_nothing(card, tool, text):
     assert card().readings() == {} and card().driver is None
 
 
+def test_the_driver_is_the_first_line_of_its_tool(card, tool):
+    tool("580.1\n580.1\n")
+    assert card().driver == "580.1"
+
+
 def test_a_part_of_a_card_is_named_and_has_no_power_of_its_own(card, tool, monkeypatch):
     asked = tool("580.1\n")
     part = card(name="H100 MIG 1g.10gb")  # of which the tool knows no UUID
@@ -123,6 +127,43 @@ def test_energy_is_the_meters_rise_over_calls_of_a_second(card, monkeypatch):
     monkeypatch.setattr(cuda, "_meter", meters.get)
     assert card().energy_j(lambda: calls.append(1)) == pytest.approx(3.0)
     assert 100 <= len(calls) - 1 <= 105
+
+
+def test_a_meter_that_fails_in_the_end_tells_no_energy(card, monkeypatch):
+    told, now = iter([300_000, -1]), iter([0.0, 0.5, 2.0])
+    monkeypatch.setattr(Cuda, "time_calls", lambda self, call, count: 0.01 * count)
+    monkeypatch.setattr(cuda, "now_s", lambda: next(now))
+    monkeypatch.setattr(cuda, "_meter", lambda uuid: lambda: next(told))
+    assert card().energy_j(lambda: None) is None
+
+
+class Driver:
+    """NVML, as ctypes gives it: its functions return codes, which are 0 where all is well."""
+
+    def __init__(self, **codes):
+        self.codes = {"init": 0, "handle": 0, "read": 0} | codes
+        self.nvmlInit_v2 = lambda: self.codes["init"]
+        self.asked = []
+
+    def nvmlDeviceGetHandleByUUID(self, uuid, handle):
+        self.asked.append(uuid)
+        return self.codes["handle"]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle, value):
+        value._obj.value = 7_000
+        return self.codes["read"]
+
+
+def test_a_meter_is_one_that_the_driver_can_read(monkeypatch):
+    driver = Driver()
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver)
+    read = cuda._meter("GPU-aa-bb")
+    assert read() == 7_000 and driver.asked == [b"GPU-aa-bb"]
+    driver.codes["read"] = 15  # such as a card that was lost
+    assert read() < 0
+    for step in driver.codes:
+        driver.codes = dict.fromkeys(driver.codes, 0) | {step: 3}
+        assert cuda._meter("GPU-aa-bb") is None
 
 
 def test_without_a_meter_no_energy_is_known_and_nothing_is_called(card):
@@ -175,56 +216,14 @@ def test_bfloat16_that_a_card_would_only_imitate_is_refused(card, monkeypatch, c
     assert "It computes in float32, float16, float64." in reason
 
 
+def test_an_older_capability_says_nothing_of_another_makers_cards(card, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    assert card(capability=(7, 5)).imitates("bfloat16") is None
+
+
 def test_every_card_is_found_and_no_other_device_is_the_first(monkeypatch):
     monkeypatch.setattr(Cuda, "present", classmethod(lambda kind: ()))
     assert available_devices() == ("cpu",) and first_card() is None
     monkeypatch.setattr(Cuda, "present", classmethod(lambda kind: ("cuda:0", "cuda:1")))
     assert available_devices() == ("cpu", "cuda:0", "cuda:1")
     assert first_card() == device_named("cuda:0")
-
-
-class Events:
-    """Records what a card's clock asks of torch, and answers with written times."""
-
-    def __init__(self, milliseconds):
-        self.log = []
-        self.milliseconds = milliseconds
-        self.current = torch.device("cuda:0")
-
-    @contextmanager
-    def device(self, place):
-        before, self.current = self.current, place
-        yield
-        self.current = before
-
-    def synchronize(self, device):
-        self.log.append("synchronize")
-
-    def Event(self, enable_timing):
-        assert enable_timing
-        log, milliseconds, events = self.log, self.milliseconds, self
-
-        class Event:
-            def record(self):
-                log.append("record")
-                self.place = events.current
-
-            def synchronize(self):
-                log.append("wait")
-
-            def elapsed_time(self, end):
-                assert end is not self
-                events.places = [self.place, end.place]
-                return milliseconds
-
-        return Event()
-
-
-def test_the_clock_of_a_card_waits_on_that_card_for_earlier_work_and_for_its_own(monkeypatch):
-    events = Events(milliseconds=12.0)
-    monkeypatch.setattr(Cuda, "api", events)
-    seconds = device_named("cuda:1").time_calls(lambda: events.log.append("call"), 2)
-    assert seconds == 0.012
-    assert events.log == ["synchronize", "record", "call", "call", "record", "wait"]
-    assert events.places == [torch.device("cuda:1")] * 2
-    assert events.current == torch.device("cuda:0"), "as it was"

@@ -42,6 +42,12 @@ def test_a_missing_kernel_is_named_with_the_device_the_dtype_and_what_is_allowed
     assert reason.endswith("It computes in float32, bfloat16, float64.")
 
 
+def test_a_device_without_wide_floats_is_understood_too(probe):
+    error = TypeError("Cannot convert a MPS Tensor to float64 dtype.\nUse float32 instead.")
+    reason = probe(float64=error).why_no_dtype("float64")
+    assert "float64 dtype'. It computes in float32, bfloat16, float16." in reason
+
+
 def test_a_pair_is_tried_once_and_float32_never(probe):
     device = probe()
     for _ in range(3):
