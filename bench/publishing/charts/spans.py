@@ -70,7 +70,12 @@ def width_charts(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart
 
 def _all_but_width(task: TaskScores) -> tuple[object, ...]:
     settings = {**task.named_settings, "embed_dim": None}
-    return (*task.place.values(), task.label, *map(str, settings.items()))
+    return (*task.place.values(), _name(task), *map(str, settings.items()))
+
+
+def _name(task: TaskScores) -> str:
+    """The task's name; its label may say in which settings it differs, too."""
+    return task.label.partition(" ")[0]
 
 
 def _over_widths(
@@ -95,13 +100,13 @@ def _over_widths(
     ]
     data = {
         "guides": guide,
-        "guide_words": guide[:1],
+        "guide_words": guide[-1:],
         "bars": [point for point in points if "low" in point],
         "corners": points,
         "points": points,
         "labels": end_labels(drawn, x, y),
     }
-    title = f"Span on {task.label} against state, over widths"
+    title = f"Span on {_name(task)} against state, over widths"
     notes = [
         f"{place_words(task, board)} · {task.dtype} · {task.named_settings['num_steps']:,} steps · "
         f"widths {', '.join(map(str, widths))}, {heads} heads each",
@@ -109,7 +114,7 @@ def _over_widths(
         provenance(record for _, score in scored for record in score.records),
     ]
     spec = picture(lines(), x, y, data, title, notes)
-    return Chart(name=task_slug(f"span-widths-{task.label}", task, board), title=title, spec=spec)
+    return Chart(name=task_slug(f"span-widths-{_name(task)}", task, board), title=title, spec=spec)
 
 
 def _speedups(task: TaskScores, board: Leaderboard, scores: Mapping[str, Score]) -> _Across | None:
