@@ -90,8 +90,9 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     for source in sources:
         found, bad = _newest(source)
         if not found and not bad:
+            above = f" Name {source.parent}, the folder above it." * (source.name == "records")
             raise ConfigError(
-                f"There are no records under {records_folder(source)}; nothing was merged."
+                f"There are no records under {records_folder(source)}; nothing was merged.{above}"
             )
         left_out += bad
         for identity, one in found.items():

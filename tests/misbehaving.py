@@ -8,13 +8,14 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
 from bench.core import clock
 from bench.core.cli.temporary import workers_folder
 from bench.measuring.device import cpu
-from bench.measuring.tasks.base import Batch, register_task
+from bench.measuring.tasks.base import NO_ANSWER, Batch, register_task
 from bench.measuring.tasks.recall import Recall
 
 
@@ -184,8 +185,17 @@ _odd_task(
         for batch in Recall.batches(self, split, seed)
     ),
 )
+_odd_task("task_with_a_wide_embedding", embedding=lambda self, dim: nn.Embedding(64, dim + 1))
 _odd_task("task_with_pairs_for_batches", batches=lambda self, split, seed: iter([(1, 2)]))
 _odd_task("task_with_nothing_for_batches", batches=lambda self, split, seed: None)
+
+
+def _silent(self, split, seed):
+    for batch in Recall.batches(self, split, seed):
+        yield Batch(inputs=batch.inputs, targets=batch.targets * 0 + NO_ANSWER)
+
+
+_odd_task("task_that_asks_nothing", batches=_silent)
 
 
 def _with(**parts):

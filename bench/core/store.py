@@ -179,7 +179,8 @@ def stores_below(root: Path) -> list[Path]:
     outs = sorted(Path(here) for here, folders, _ in os.walk(root) if "records" in folders)
     found = [out for out in outs if any(True for _ in read_lines(out))]
     if not found:
-        raise ConfigError(f"There are no records under {root}.")
+        above = f" Name {root.parent}, the folder above it." * (root.name == "records")
+        raise ConfigError(f"There are no records under {root}.{above}")
     return found
 
 

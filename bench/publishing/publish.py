@@ -12,7 +12,7 @@ from bench.publishing.charts import charts
 from bench.publishing.charts.write import write_charts
 from bench.publishing.config import PublishConfig
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
-from bench.publishing.document import write
+from bench.publishing.document import Chart, write
 from bench.publishing.frame import csv_text
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import leaderboard_page, leaderboard_tables
@@ -46,18 +46,25 @@ def publish(
     board = build_leaderboard(records, config.controls)
     table = write_whole(config.out / "table.csv", csv_text(records, config.metrics, board))
     found = read_diagnostics(config.out)
-    html = write_page(board, records, config)
+    diagnosed = report_sections(found)
+
+    def write_markdown(pictures: Sequence[Chart]) -> Path:
+        page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
+        return write(page, config.out / "leaderboard.md")
+
+    files = [write_page(board, records, config), write_markdown([]), table]
     end("tables and page")
     entropy = entropy_chart(found.lines)
     shown = (*charts(board), *([entropy] if entropy else [])) if config.charts else ()
     drawn, pictures = write_charts(shown, config.out / "charts")
+    if pictures:
+        write_markdown(pictures)
     end("charts")
-    diagnosed = report_sections(found)
-    page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
-    files = [html, write(page, config.out / "leaderboard.md"), table, *drawn]
     folders, notes = publish_runs(records, config, sweep)
     end("dashboard")
-    return Published(files=(*files, *folders), notes=(*found.describe(), *notes), board=board)
+    return Published(
+        files=(*files, *drawn, *folders), notes=(*found.describe(), *notes), board=board
+    )
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:

@@ -263,8 +263,9 @@ def write_page(out: Path) -> list[Path]:
     """
     found, page = read_findings(out), path_of(out)
     drawn = [state_precision.chart(states)] if (states := states_of(found)) else []
+    written = write_whole(page, page_of(found))
     pictures = write_pictures(drawn, page.with_suffix(""))
-    return [write_whole(page, page_of(found)), *(page.parent / one.path for one in pictures)]
+    return [written, *(page.parent / one.path for one in pictures)]
 
 
 def page_of(found: Sequence[Findings]) -> str:

@@ -144,3 +144,9 @@ def test_examples_come_along_and_one_that_differs_is_named(tmp_path):
     once = files(out)
     merge.merge(folders, out)
     assert files(out) == once
+
+
+def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_path, capsys):
+    store(tmp_path / "a", OLD)
+    assert merge.main([str(tmp_path / "a" / "records"), f"out={tmp_path / 'b'}"]) == 2
+    assert f"Name {tmp_path / 'a'}, the folder above it." in capsys.readouterr().err

@@ -93,8 +93,14 @@ class GoldenFolder:
         if not any(self.path.glob("*/*.safetensors")):
             raise ValueError(
                 f"golden={self.path} holds no golden file; <mechanism>/<case>.json with a "
-                "<case>.safetensors beside it is expected."
+                f"<case>.safetensors beside it is expected.{self._where_they_are()}"
             )
+
+    def _where_they_are(self) -> str:
+        """Suggest the folder that was probably meant, if goldens are one level above or below."""
+        meant = [self.path.resolve().parent] if any(self.path.glob("*.safetensors")) else []
+        below = sorted({file.parent.parent for file in self.path.glob("*/*/*.safetensors")})
+        return "".join(f" Did you mean golden={folder}?" for folder in (meant + below)[:1])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -111,7 +117,7 @@ class GoldenFolder:
         """
         try:
             header = _parse_header(json.loads(self._bytes_of(f"{name}.json")))
-        except _MALFORMED as error:
+        except (*_MALFORMED, RecursionError) as error:
             raise DamagedGolden(f"{name}.json is not a golden's header: {error!r}") from error
         if header.name != name:
             raise DamagedGolden(f"{name}.json says that it is {header.name}")
@@ -122,8 +128,8 @@ class GoldenFolder:
 
         Raises:
             DamagedGolden: the file is missing or cannot be parsed; a tensor's name, shape or dtype
-                is not what the header says; or a result is not finite in more or fewer entries
-                than the header says.
+                is not what the header says; a result holds no real numbers, or none at all; or it
+                is not finite in more or fewer entries than the header says.
         """
         name = f"{header.name}.safetensors"
         try:
@@ -143,8 +149,11 @@ class GoldenFolder:
         return Golden(header=header, tensors=tensors)
 
     def _bytes_of(self, name: str) -> bytes:
+        path = self.path / name
         try:
-            return (self.path / name).read_bytes()
+            if path.exists() and not path.is_file():  # a pipe would wait for ever
+                raise DamagedGolden(f"{name} is not a file")
+            return path.read_bytes()
         except FileNotFoundError as error:
             raise DamagedGolden(f"{name} is missing") from error
         except OSError as error:
@@ -154,6 +163,10 @@ class GoldenFolder:
 def _check_finite(header: Header, key: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity that the header does not list: nothing would be compared there."""
     file = f"{header.name}.safetensors"
+    if not tensor.is_floating_point():
+        raise DamagedGolden(f"{file}: {key} is {header.dtypes[key]}; a result is a float")
+    if not tensor.numel():
+        raise DamagedGolden(f"{file}: {key} is of shape {tuple(tensor.shape)}, which holds nothing")
     bad = int((~tensor.double().isfinite()).sum())
     stated = bad if header.nonfinite is None else header.nonfinite.get(key, 0)
     if stated not in (bad, None):

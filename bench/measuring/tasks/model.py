@@ -70,6 +70,7 @@ class Backbone(nn.Module):
     def __init__(self, task: Task, mixers: Sequence[nn.Module]) -> None:
         super().__init__()
         width, std = task.recipe.embed_dim, task.recipe.position_std
+        self.width = width
         self.embedding = task.embedding(width)
         self.places = None
         if task.recipe.position == "learned":
@@ -104,6 +105,11 @@ class Backbone(nn.Module):
         `positions` then counts among these.
         """
         x: Tensor = self.embedding(inputs)
+        if x.shape[-1] != self.width:
+            raise ValueError(
+                f"the task's embedding gives tokens of width {x.shape[-1]}; embed_dim is "
+                f"{self.width}"
+            )
         if self.places is not None:
             x = x + self.places[: inputs.shape[1]]
         if kept is not None:

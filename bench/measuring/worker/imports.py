@@ -60,7 +60,8 @@ def import_plugins(names: Sequence[str]) -> None:
     """Import modules, and note what they change for others.
 
     Raises:
-        JobFailed: one has left a thread computing, which would slow down all members.
+        JobFailed: one has changed what cannot be put back, or has left a thread computing, which
+            would slow down all members.
     """
     for name in names:
         with _noting_changes(name):
@@ -78,6 +79,9 @@ def _noting_changes(name: str) -> Iterator[None]:
     finally:
         told = state.differences(before, state.snapshot())
         state.restore(before)
+        if stays := state.differences(before, state.snapshot()):
+            reason = f"the import of {name} changed {stays}, which cannot be put back"
+            raise JobFailed(Status.ERROR, reason)
         if state.live_threads() - threads and state.computes_meanwhile():
             reason = f"the import of {name} left a thread running that computes"
             raise JobFailed(Status.ERROR, reason)

@@ -78,7 +78,7 @@ def _drawn(specs: Sequence[str]) -> tuple[list[str], str]:
 
 
 def write_illustrated(document: Document, page: Path) -> list[Path]:
-    """Write the pictures of a page's charts into a folder of its name, and the page.
+    """Write a page, then the pictures of its charts into a folder of its name, and it with them.
 
     Returns:
         Their paths, the page's first.
@@ -87,6 +87,7 @@ def write_illustrated(document: Document, page: Path) -> list[Path]:
         ConfigError: a file cannot be written.
     """
     charts = [block for block in document.blocks if isinstance(block, Chart)]
+    write(document, page)
     pictures = write_pictures(charts, page.with_suffix(""))
     own = iter(pictures)
     blocks = [next(own, b) if isinstance(b, Chart) else b for b in document.blocks]

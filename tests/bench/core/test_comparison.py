@@ -1,4 +1,7 @@
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +18,12 @@ from bench.core.comparison import (
     p_value,
     seed_interval,
     seeds_by_pilot,
+    signs,
     spread_interval,
     within_share,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 NUM_STUDIES = 40_000
 LEAST = 0.93
 """Coverage that is asked for; of so many studies, chance moves it by 0.0013 (one deviation)."""
@@ -309,6 +314,12 @@ def test_holm_holds_each_against_what_is_left_and_stops_at_the_first_that_fails(
     assert holm([]) == ()
 
 
+def test_signs_are_those_of_the_settled_comparisons_at_their_places():
+    ahead, behind = (compare(runs(*s), runs(0.5, 0.51, 0.5)) for s in ([0.9] * 3, [0.1] * 3))
+    unsettled = compare(runs(0.5, 0.2, 0.9), runs(0.5, 0.51, 0.5))
+    assert signs([None, ahead, unsettled, behind]) == [0, 1, 0, -1]
+
+
 def test_the_number_of_seeds_grows_with_the_spread_and_with_the_power():
     assert num_seeds_for(0.004, 0.03) == 444
     assert num_seeds_for(-0.004, 0.03) == 444
@@ -327,3 +338,19 @@ def test_three_pilot_seeds_hardly_know_how_many_are_needed():
     assert seeds_by_pilot(0.0, 0.02, 3) is None
     with pytest.raises(ValueError, match="1 seeds have no spread"):
         spread_interval(1.0, 1)
+
+
+def test_scipy_is_loaded_only_when_something_is_compared():
+    code = (
+        "import sys, bench.core.statistics, bench.core.comparison, bench.core.answers\n"
+        "import bench.studies.reproduce.looks, bench.publishing.metrics.ranks\n"
+        "import bench.publishing.publish, bench.studies.catalogue.listing, bench.measuring.config\n"
+        "assert 'scipy' not in sys.modules\n"
+        "from bench.core.comparison import p_value\n"
+        "import numpy; p_value(numpy.array([1.0, 2.0]))\n"
+        "assert 'scipy.special' in sys.modules and 'scipy.stats' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

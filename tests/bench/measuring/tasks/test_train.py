@@ -349,3 +349,9 @@ def test_targets_of_the_test_set_that_no_model_can_give_are_refused_and_not_scor
     monkeypatch.setattr(task_class, "batches", shifted)
     with pytest.raises(ValueError, match=r"the task recall has targets from \d+ to .* are 0 to 63"):
         train(cell("none", "recall", **RECALL | {"num_steps": 1}))
+
+
+def test_an_embedding_of_another_width_is_refused_in_words(cell):
+    __import__("tests.misbehaving")
+    with pytest.raises(ValueError, match=r"embedding gives tokens of width 17; embed_dim is 16"):
+        train(cell("softmax", "task_with_a_wide_embedding", **QUICK))

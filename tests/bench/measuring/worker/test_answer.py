@@ -7,7 +7,9 @@ from attentions import plugins, registry
 from bench.core.record import Status
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import state
+from bench.measuring.measure.state import snapshot
 from bench.measuring.oracle.oracle import Incorrect
+from bench.measuring.tasks import base
 from bench.measuring.worker import answer as room
 from bench.measuring.worker import imports
 from bench.measuring.worker.answer import answer
@@ -50,12 +52,34 @@ def test_whatever_a_job_raises_becomes_a_status_with_the_first_line(job, error, 
     assert (outcome.status, outcome.reason, outcome.result) == (status, reason, None)
 
 
+def test_the_traceback_of_an_error_is_kept_and_a_wrong_output_needs_none(job):
+    job(ValueError("no"))
+    assert "in fake\n" in answer(REQUEST, None).detail
+    job(Incorrect("off"))
+    assert answer(REQUEST, None).detail is None
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
 def test_what_ends_a_process_elsewhere_ends_only_the_job(job, error):
     job(error)
     outcome = answer(REQUEST, None)
     assert outcome.status is Status.ERROR
     assert outcome.reason.startswith(type(error).__name__)
+
+
+def test_an_error_that_cannot_say_what_it_is_still_has_its_name(job):
+    class Mute(Exception):
+        def __str__(self):
+            raise KeyError("no words")
+
+    job(Mute())
+    assert answer(REQUEST, None).reason == "Mute: Mute"
+
+
+def test_a_plugin_that_went_missing_since_the_plan_is_an_error_of_the_cell():
+    outcome = answer(REQUEST | {"plugins": ["no_such_module"]}, None)
+    assert outcome.status is Status.ERROR
+    assert outcome.reason == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
 def test_memory_is_limited_for_work_of_the_cpu_only(monkeypatch):
@@ -78,6 +102,15 @@ def plugin(tmp_path, monkeypatch):
 
     monkeypatch.syspath_prepend(tmp_path)
     return write
+
+
+def test_what_a_plugin_sets_when_it_is_imported_is_put_back(monkeypatch, plugin):
+    found = []
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: found.append(snapshot()))
+    before = snapshot()
+    text = "import time, torch\ntorch.set_flush_denormal(True)\ntime.perf_counter = None\n"
+    answer(REQUEST | {"plugins": [plugin("sets_something", text)]}, None)
+    assert found == [before] and snapshot() == before
 
 
 BRINGS = """
@@ -139,6 +172,62 @@ def test_an_installed_plugin_that_replaces_a_method_has_its_entries_refused(monk
     assert answers_of([], ["linear"]).status is Status.OK
 
 
+BRINGS_A_TASK = """
+import torch
+import bench.measuring.tasks.recall as ours
+from bench.measuring.tasks.base import Recipe, Task, register_task
+
+@register_task("brought_task")
+class Brought(Task):
+    default_recipe = Recipe()
+
+register_task("recall")(ours.Recall)
+torch.nn.Module.half = None
+"""
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_an_installed_task_that_replaces_a_method_is_refused_and_no_task_of_ours(
+    monkeypatch, plugin
+):
+    monkeypatch.setattr(base.TASKS, "entered", {})
+    monkeypatch.setattr(base, "task_names", lambda: ())
+    points = (EntryPoint("mine", plugin("is_a_task", BRINGS_A_TASK), base.GROUP),)
+    monkeypatch.setattr(
+        plugins, "installed", lambda group=plugins.GROUP: points if group == base.GROUP else ()
+    )
+    half = torch.nn.Module.half
+    imports.import_installed()
+    assert torch.nn.Module.half is half
+    assert {*imports._changed} == {"brought_task"}
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
+    for task, is_ok in (("brought_task", False), ("recall", True)):
+        assert (
+            answer({"job": "fake", "cell": {"device": "meta", "task": task}}, None).is_ok == is_ok
+        )
+
+
+def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):
+    looks = iter([{"1"}, {"1", "2"}])
+    monkeypatch.setattr(state, "live_threads", lambda: next(looks))
+    monkeypatch.setattr(state, "computes_meanwhile", lambda: True)
+    outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
+    assert outcome.status is Status.ERROR
+    assert outcome.reason == "the import of starts_a_thread left a thread running that computes"
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_a_plugin_whose_import_changes_what_stays_changed_fails_its_job(monkeypatch, plugin):
+    monkeypatch.setattr(state, "restore", lambda values: None)
+    text = BRINGS + "torch.set_grad_enabled(False)\n"
+    try:
+        outcome = answers_of([plugin("stays", text)], ["softmax"])
+    finally:
+        torch.set_grad_enabled(True)
+    told = "the import of stays changed the grad mode from True to False, which cannot be put back"
+    assert (outcome.status, outcome.reason) == (Status.ERROR, told)
+
+
 @pytest.mark.usefixtures("nothing_brought")
 @pytest.mark.parametrize("error", ["ImportError('a part is missing')", "SystemExit(3)", "Own()"])
 def test_what_an_installed_plugin_changes_before_it_fails_is_put_back(monkeypatch, plugin, error):
@@ -151,12 +240,3 @@ def test_what_an_installed_plugin_changes_before_it_fails_is_put_back(monkeypatc
         imports.import_installed()
     assert torch.matmul is matmul
     registry._import_all.cache_clear()
-
-
-def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):
-    looks = iter([{"1"}, {"1", "2"}])
-    monkeypatch.setattr(state, "live_threads", lambda: next(looks))
-    monkeypatch.setattr(state, "computes_meanwhile", lambda: True)
-    outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
-    assert outcome.status is Status.ERROR
-    assert outcome.reason == "the import of starts_a_thread left a thread running that computes"

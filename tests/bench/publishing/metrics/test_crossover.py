@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from bench.core.record import Record
 from bench.publishing.metrics.crossover import crossover, crossover_words, flops_words
+from bench.publishing.metrics.speedup import speedup
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_ratios, with_times
 
@@ -38,6 +39,19 @@ def test_its_interval_widens_with_the_spread_of_the_rounds_and_holds_the_truth()
         assert low < 700 < high
         widths.append(high / low)
     assert widths[1] > 3 * (widths[0] - 1) + 1
+
+
+@pytest.mark.parametrize("num_rounds", [7, 101])
+def test_where_one_length_alone_is_noisy_its_interval_is_that_of_the_ratio_there(num_rounds):
+    noisy = with_ratios("nala", {1024: 1.0}, spread=0.03, num_rounds=num_rounds)
+    ratio = speedup(noisy[1024])
+    steady = with_ratios("nala", {256: 0.25, 4096: 4.0}, spread=1e-9)
+    low, high = found(steady | noisy).interval or (0.0, 0.0)
+    assert ratio and ratio.low and ratio.high
+    # Ratios grow as the length does: one that is lower by a tenth is crossed a tenth later.
+    width = ratio.high / ratio.low
+    assert low * ratio.high < 1024 * width**0.005 and high * ratio.low > 1024 / width**0.005
+    assert high / low < width**1.6
 
 
 def test_a_curve_that_a_straight_line_misses_widens_the_interval_as_far_as_the_line():
@@ -105,6 +119,17 @@ def test_noise_about_1_is_no_crossing():
     assert (result.kind, crossover_words(result)) == ("unsettled", "not told apart")
 
 
+def test_too_few_rounds_settle_nothing():
+    assert found(with_ratios("nala", power_law(700), num_rounds=5)).kind == "unsettled"
+
+
+def test_a_shortest_length_that_is_undecided_leaves_the_lower_end_open():
+    result = found(with_ratios("nala", {256: 1.0, 1024: 2.0, 4096: 4.0}, spread=0.1))
+    assert result.kind == "at"
+    assert result.interval[0] == 0.0
+    assert "[below 256, " in crossover_words(result)
+
+
 def test_a_longest_length_that_is_undecided_leaves_the_upper_end_open():
     result = found(with_ratios("nala", {256: 0.2, 1024: 0.5, 4096: 1.0}, spread=0.1))
     assert result.kind == "at"
@@ -130,6 +155,11 @@ def test_lengths_with_a_mark_that_costs_the_rank_are_passed_over(mark):
     assert crossover(with_ratios("nala", power_law(700), **mark), {}) is None
 
 
+def test_the_order_of_records_does_not_matter():
+    records = with_ratios("nala", power_law(700), spread=0.05)
+    assert found(dict(reversed(records.items()))) == found(records)
+
+
 def test_flops_have_a_crossover_of_their_own():
     own = {n: 2_000_000 * n for n in LENGTHS}
     softmax = {n: 4000 * n * n for n in LENGTHS}
@@ -139,6 +169,45 @@ def test_flops_have_a_crossover_of_their_own():
     assert result.flops_length == pytest.approx(500)
     assert flops_words(result) == "500"
     assert result.reason
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (lambda n: n, "always, from 256"),
+        (lambda n: 10**6 * n, "not reached up to 4,096"),
+        (lambda n: n * n, "fewer at short lengths only"),
+    ],
+)
+def test_flops_that_cross_at_no_length_say_who_has_fewer(own, words):
+    records = with_ratios("nala", power_law(700), flops={n: own(n) for n in LENGTHS})
+    softmax = {n: 1000 * n for n in LENGTHS}
+    result = found(records, with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=softmax))
+    assert (flops_words(result), result.flops_length) == (words, None)
+
+
+def test_flops_that_cross_within_the_interval_agree_with_the_time():
+    def beside(crossing):
+        own = {n: round(4000 * crossing) * n for n in LENGTHS}
+        flops = {n: 4000 * n * n for n in LENGTHS}
+        references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=flops)
+        wide = with_ratios("nala", power_law(700), spread=0.2, num_rounds=7, flops=own)
+        return found(wide, references)
+
+    result = beside(700)
+    high = (result.interval or (0.0, 0.0))[1]
+    assert high > 1.3 * (result.length or high)  # further than needs an explanation
+    assert beside(0.99 * high).reason == "" != beside(1.01 * high).reason
+
+
+@pytest.mark.parametrize(("ratio", "flops", "length"), [(0.5, 10, "4,096"), (2.0, 10**9, "256")])
+def test_a_time_that_never_crosses_is_explained_at_its_longest_length_or_its_shortest(
+    ratio, flops, length
+):
+    own = with_ratios("nala", dict.fromkeys(LENGTHS, ratio), flops={n: flops * n for n in LENGTHS})
+    softmax = {n: 1000 * n * n for n in LENGTHS}
+    references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=softmax)
+    assert f" at {length} tokens" in found(own, references).reason
 
 
 def reason(times, flops, environment=made.ENVIRONMENT, **observed):
@@ -182,15 +251,8 @@ def test_bytes_that_set_the_floor_are_the_bandwidth(ceiling, words):
     assert reason(times, 10_000, known, elementwise_elements=1).startswith(words)
 
 
-def test_flops_that_cross_within_the_interval_agree_with_the_time():
-    def beside(crossing):
-        own = {n: round(4000 * crossing) * n for n in LENGTHS}
-        flops = {n: 4000 * n * n for n in LENGTHS}
-        references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=flops)
-        wide = with_ratios("nala", power_law(700), spread=0.2, num_rounds=7, flops=own)
-        return found(wide, references)
-
-    result = beside(700)
-    high = (result.interval or (0.0, 0.0))[1]
-    assert high > 1.3 * (result.length or high)  # further than needs an explanation
-    assert beside(0.99 * high).reason == "" != beside(1.01 * high).reason
+def test_where_time_and_flops_agree_there_is_nothing_to_explain():
+    flops = {n: 700 * n for n in LENGTHS}
+    softmax = {n: n * n for n in LENGTHS}
+    references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=softmax)
+    assert found(with_ratios("nala", power_law(720), flops=flops), references).reason == ""

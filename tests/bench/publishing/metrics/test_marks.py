@@ -78,6 +78,15 @@ def test_a_verdict_that_a_fresh_process_reverses_is_marked(fresh, seconds, phras
     assert marks(row) == ((phrase,) if phrase else ()) and may_be_ranked(row)
 
 
+def test_a_cell_of_two_threads_may_use_both():
+    assert marks(timed(num_threads=2, cpu_per_wall=1.9)) == ()
+
+
+def test_a_model_has_no_length_to_be_checked_at():
+    record = made.ok_record(made.model_cell("nala"), made.speed([1.0], checked_len=16))
+    assert marks(record) == ()
+
+
 def test_the_worst_comes_first_and_cells_of_one_row_say_each_phrase_once():
     noisy = timed(seq_len=256, is_foreign=True, is_noisy=True)
     leak = timed(is_foreign=True, flops_off=3.0, leaks_future=True)

@@ -47,6 +47,13 @@ def test_what_a_worker_observes_needs_no_other_code_to_become_a_metric_of_the_st
     assert evaluate(Record.from_json(line), names) == values
 
 
+def test_a_load_that_was_not_observed_is_none():
+    quiet, loud = made.speed([1.0]), made.speed([1.0], load={"foreign_cores": 0.75})
+    names = ["foreign_cores"]
+    assert evaluate(made.ok_record(made.kernel_cell(), quiet), names) == {"foreign_cores": None}
+    assert evaluate(made.ok_record(made.kernel_cell(), loud), names) == {"foreign_cores": 0.75}
+
+
 def test_a_score_in_bits_is_no_accuracy():
     names = ["accuracy", "bits_per_byte"]
     in_bits = made.ok_record(made.task_cell(), replace(QUALITY, unit="bits per byte"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.core.comparison import Runs
 from bench.core.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES
-from bench.publishing.metrics.ranks import decided, rank_runs, rank_speed, rank_words
+from bench.publishing.metrics.ranks import Ranked, decided, rank_runs, rank_speed, rank_words
 from tests import records as made
 
 few = settings(max_examples=20, deadline=None)
@@ -90,6 +90,20 @@ def test_rows_of_other_rounds_are_tied_unless_both_had_several_processes():
     assert places(rank_speed(in_processes(one | other))) == {"a": "1", "b": "2"}
 
 
+def test_records_that_do_not_say_which_rounds_they_shared_shared_none():
+    times = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
+    rows = {"a": times, "b": [1.02 * t for t in times]}
+    assert places(rank_speed(together(rows))) == {"a": "1", "b": "2"}
+    assert places(rank_speed(together(rows, key=""))) == {"a": "1-2", "b": "1-2"}
+
+
+def test_rows_without_an_interval_are_not_ranked():
+    records = together({"a": [1.0] * 9, "b": [2.0] * 5})
+    assert rank_speed(records).names == ("a",)
+    assert rank_speed(together({"b": [2.0] * 5})) is None
+    assert rank_speed({}) is None
+
+
 noisy = st.lists(st.floats(0.5, 2.0), min_size=9, max_size=9)
 
 
@@ -160,6 +174,11 @@ def test_scores_far_apart_are_ranked_and_close_ones_are_not():
     assert ranks.groups == (("a", "b"),)
 
 
+def test_one_seed_has_no_order():
+    assert rank_scores(scores(a=[0.9], b=[0.1])) is None
+    assert rank_scores({}) is None
+
+
 def test_scores_that_rise_and_fall_with_the_seed_are_compared_seed_by_seed():
     own = [0.5, 0.7, 0.9, 0.6, 0.8]
     ranks = rank_scores(scores(a=own, b=[s - 0.02 - 0.001 * i for i, s in enumerate(own)]))
@@ -221,6 +240,12 @@ def test_that_two_cannot_be_told_apart_is_not_handed_on_to_a_third():
     assert alike is not None and alike.groups == (("a", "b", "c"),), "no part of a group"
 
 
+def test_less_is_better_turns_the_order_around():
+    rows = scores(a=[2.0, 2.01, 1.99], b=[1.0, 1.01, 0.99])
+    ranks = rank_scores(rows, less_is_better=True)
+    assert ranks.names == ("b", "a")
+
+
 @pytest.mark.slow
 def test_of_two_equal_mechanisms_an_order_is_claimed_in_5_of_100():
     draw = random.Random(0)
@@ -249,6 +274,13 @@ def test_a_pair_that_alone_would_be_decided_is_open_among_others():
     assert not any(decided(rows | {"c": behind}, less_is_better=False).values())
 
 
-def test_one_seed_has_no_order():
-    assert rank_scores(scores(a=[0.9], b=[0.1])) is None
-    assert rank_scores({}) is None
+def test_one_seed_decides_nothing():
+    assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}
+
+
+def test_a_rank_is_two_numbers_and_a_text_only_when_it_is_shown():
+    rows = [Ranked(entry="a", rank=rank) for rank in ((1, 1), (1, 3), (10, 12), None)]
+    assert [row.rank_words for row in rows] == ["1", "1-3", "10-12", ""]
+    assert [row.leads for row in rows] == [True, True, False, False]
+    assert rows[1].columns | {"rank_first": 1, "rank_last": 3} == rows[1].columns
+    assert Ranked(entry="none", is_control=True).rank_words == "control"

@@ -50,6 +50,13 @@ def test_each_pass_moves_what_it_has_to_read_and_write(name):
     assert evaluate(record(**cell), NAMES)["min_bytes_moved"] == num_bytes
 
 
+def test_intensity_is_flops_per_byte_and_needs_no_calibration():
+    values = evaluate(record(flops=8 * 4 * TENSOR), NAMES)
+    assert values["arithmetic_intensity"] == 2.0
+    assert values["floor_s"] is None and values["roofline_fraction"] is None
+    assert bound(record()) is None
+
+
 def test_the_slower_side_sets_the_floor():
     memory_s = 4 * TENSOR * 4 / 2e8  # within the second cache
     by_memory = record(ceiling(), latency=10 * memory_s)
@@ -67,6 +74,11 @@ def test_bytes_move_at_the_rate_of_the_smallest_cache_that_could_hold_them(seq_l
     one = record(ceiling(), seq_len=seq_len, flops=0)
     num_bytes = 4 * 2 * seq_len * 4 * 64 * 4
     assert evaluate(one, NAMES)["floor_s"] == pytest.approx(num_bytes / rate)
+
+
+def test_with_a_cold_cache_nothing_is_in_it():
+    cold = record(ceiling(), flops=0, cache="cold")
+    assert evaluate(cold, NAMES)["floor_s"] == pytest.approx(4 * TENSOR * 4 / 1e8)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +108,29 @@ def test_what_one_thread_can_do_two_can_as_well():
     found = roof(both)
     assert found is not None and found["flops_per_s"] == 1e9
     assert [rate for _, rate in found["bytes_per_s"]] == [4e8, 1e8]
+
+
+def test_a_larger_cache_that_was_measured_to_be_faster_lowers_the_floor() -> None:
+    rates = [[1_000_000, 4e8], [10_000_000, 1e8], [100_000_000, 2e8]]
+    one = record(ceiling(bytes_per_s=rates), flops=0)
+    assert evaluate(one, NAMES)["floor_s"] == pytest.approx(4 * TENSOR * 4 / 2e8)
+
+
+def test_threads_of_a_cell_do_not_matter_on_an_accelerator():
+    one = record(ceiling(num_threads=None), num_threads=7)
+    assert evaluate(one, NAMES)["floor_s"] is not None
+
+
+def test_a_mechanism_without_a_formula_has_no_floor():
+    values = evaluate(record(ceiling(), flops=None), NAMES)
+    assert values["min_bytes_moved"] and values["arithmetic_intensity"] is None
+    assert values["floor_s"] is None and values["roofline_fraction"] is None
+
+
+def test_a_training_run_has_none_of_it():
+    run = made.task_records(["nala"], seeds=[0])[0]
+    assert evaluate(run, NAMES) == dict.fromkeys(NAMES)
+    assert bound(run) is None
 
 
 def seen(latency, *, is_noisy=False, **changes):
@@ -131,8 +166,3 @@ def test_a_state_need_not_be_read_as_a_whole():
     num_bytes = (2 * TENSOR + 10**6) * 4
     found = record(latency=num_bytes / 1e3, scope="layer", observed=layer)
     assert times_faster(found) == (1.0, False), "parameters have to be"
-
-
-def test_threads_of_a_cell_do_not_matter_on_an_accelerator():
-    one = record(ceiling(num_threads=None), num_threads=7)
-    assert evaluate(one, NAMES)["floor_s"] is not None

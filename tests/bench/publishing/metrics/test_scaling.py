@@ -62,3 +62,13 @@ def test_too_few_rounds_have_an_exponent_and_no_interval():
     assert result.exponent_interval is None
     few = with_times("nala", {512: 1e-6 * 512}, num_rounds=5)
     assert seconds_at(with_times("nala", {n: 1e-6 * n for n in LENGTHS}) | few, 700) is None
+
+
+def test_a_constant_share_is_that_of_the_fitted_time():
+    records = with_times("nala", {n: 1.0 + n / 1024 for n in LENGTHS})
+    assert scaling(records).constant_share(1024) == pytest.approx(0.5)
+
+
+def test_two_lengths_have_no_growth_and_marked_ones_do_not_count():
+    assert scaling(with_times("nala", {256: 1.0, 512: 2.0})) is None
+    assert scaling(with_times("nala", dict.fromkeys(LENGTHS, 1.0), leaks_future=True)) is None

@@ -8,6 +8,11 @@ def test_latency_is_the_median_and_not_the_mean():
     assert (found["latency_s"], found["num_samples"]) == (1.0, 3)
 
 
+def test_warm_up_does_not_count():
+    record = made.ok_record(made.kernel_cell(), made.speed([1.0], warmup_s=(50.0, 50.0)))
+    assert evaluate(record, ["latency_s"])["latency_s"] == 1.0
+
+
 def test_the_tails_need_a_hundred_samples():
     names = ["latency_p05_s", "latency_p95_s"]
     samples = [float(i) for i in range(1, 102)]
@@ -38,3 +43,8 @@ def test_the_rate_is_of_the_mathematics_at_the_median_latency():
         made.kernel_cell(), made.speed([0.5, 0.5, 8.0], flops=100, executed_flops=900)
     )
     assert evaluate(record, ["flops_per_s"]) == {"flops_per_s": 200.0}
+
+
+def test_a_mechanism_without_a_formula_has_no_rate():
+    record = made.ok_record(made.kernel_cell(), made.speed([0.5], counted_flops=100))
+    assert evaluate(record, ["flops", "flops_per_s"]) == {"flops": None, "flops_per_s": None}
