@@ -107,7 +107,11 @@ def time_block(
     """
     samples: list[list[float]] = []
     processes: list[int] = []
+    shared_s: list[float] = []
     outcomes: list[Outcome[RoundsResult]] = []
+    ours = [n for n in references if n is not None and not is_foreign(columns[n])]
+    is_watched = bool(ours) and any(map(is_foreign, columns))
+    fresh_s = [_fresh_s(jobs, columns[ours[0]], stopping)] if is_watched else []
     for process in range(stopping.num_processes):
         if process:
             say(f"timing again: process {process + 1} of {stopping.num_processes}")
@@ -131,10 +135,12 @@ def time_block(
         outcomes.append(heard.validated(outcome))
         if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
             break
+        if is_watched:
+            fresh_s.append(_fresh_s(jobs, columns[ours[0]], stopping))
+            shared_s.append(min(samples[ours[0]] for samples in heard.samples))
     together = _together(outcomes)
-    ours = [n for n in references if n is not None and not is_foreign(columns[n])]
-    if together.is_ok and ours and any(map(is_foreign, columns)) and not jobs.interrupt.is_asked:
-        load = together.found.load | _over_fresh(jobs, samples, columns, ours[0], stopping)
+    if together.is_ok and (ratio := _over_fresh(shared_s, fresh_s)) is not None:
+        load = together.found.load | {FRESH: ratio}
         together = replace(together, result=replace(together.found, load=load))
     wrong = together.found.wrong if together.is_ok else (None,) * len(columns)
     return Rounds(
@@ -145,21 +151,31 @@ def time_block(
     )
 
 
-def _over_fresh(
-    jobs: Jobs, samples: list[list[float]], columns: Sequence[Cell], own: int, stopping: Stopping
-) -> dict[str, float]:
-    """Time of column `own` in some rounds over its time in a process without plugins, for the load.
-
-    Empty if the other process was interrupted or failed.
-    """
-    alone = [replace(columns[own], plugins=())]
+def _fresh_s(jobs: Jobs, reference: Cell, stopping: Stopping) -> float | None:
+    """Least seconds per call in a process without plugins; None if that is interrupted or fails."""
     few = replace(stopping, budget_s=0.0, num_processes=1)
     with suppress(Interrupted):
-        fresh = time_block(jobs, alone, [None], few, 0, lambda words: None)
+        alone = replace(reference, plugins=())
+        fresh = time_block(jobs, [alone], [None], few, 0, lambda words: None)
         if fresh.outcome.is_ok:
-            # Other programs slow some rounds of either process, and hardly its fastest one.
-            return {FRESH: min(s[own] for s in samples) / min(s[0] for s in fresh.samples)}
-    return {}
+            # Other programs slow some rounds, and hardly the fastest one.
+            return min(seconds for (seconds,) in fresh.samples)
+    return None
+
+
+def _over_fresh(shared_s: Sequence[float], fresh_s: Sequence[float | None]) -> float | None:
+    """Largest change of a reference by its block, as a ratio to fresh processes; None if unknown.
+
+    Fresh processes and those of the block take turns; of the fresh ones before and after, the
+    nearer counts, so that a machine that changes its pace is no change by a plugin.
+    """
+    turns = zip(shared_s, itertools.pairwise(fresh_s), strict=False)
+    ratios = [[shared / fresh for fresh in both if fresh] for shared, both in turns]
+    return max((min(each, key=_apart) for each in ratios if each), key=_apart, default=None)
+
+
+def _apart(ratio: float) -> float:
+    return abs(math.log(ratio))
 
 
 class RoundsListener:

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import asdict, replace
+from itertools import count
 
 import pytest
 
+from bench.core.facts import FRESH
 from bench.core.record import Status
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker import block
@@ -16,6 +18,8 @@ from tests.bench.measuring.worker.fakes import cell, found
 
 STOPPING = Stopping(min_rounds=3, max_rounds=3, budget_s=10.0)
 COLUMNS = [cell(1), cell(2)]
+EACH = ("warmup_s", "calls_per_set", "cpu_per_wall", "wrong")
+"""Results of a worker with an entry for each member."""
 
 
 class Clock:
@@ -176,3 +180,37 @@ def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(cl
     jobs = Asked(clock, lambda number: 2.0)
     timed(jobs, stopping=Stopping(min_rounds=4, max_rounds=4, num_processes=2))
     assert jobs.may_stop == (False, False, False, True)
+
+
+@pytest.mark.parametrize(
+    "pace, of_plugin, ratio",
+    [
+        (lambda turn: 1.0, 1.0, 1.0),
+        (lambda turn: 1.0, 2.0, 2.0),
+        (lambda turn: 1.0, 0.5, 0.5),
+        (lambda turn: 2.0 ** (turn > 2), 1.0, 1.0),  # of five turns, the fresh ones are 0, 2, 4
+        (lambda turn: 2.0 ** (turn > 2), 2.0, 2.0),
+    ],
+)
+def test_a_reference_that_others_change_is_told_from_a_machine_that_changes(
+    clock, monkeypatch, pace, of_plugin, ratio
+):
+    monkeypatch.setattr(block, "is_foreign", lambda cell: cell == COLUMNS[0])
+    turns = count()
+
+    class InTurns(FakeJobs):
+        def do(self, job, on_message, may_stop, **request):
+            seconds = pace(next(turns))
+            is_shared = len(request["cells"]) == 2
+            reference_s = seconds * (of_plugin if is_shared else 1.0)
+            self.samples = (seconds, reference_s / 10)[-len(request["cells"]) :]
+            calls = (1, 10) if is_shared else (10,)
+            self.round_s = lambda number: sum(map(math.prod, zip(calls, self.samples, strict=True)))
+            done = super().do(job, on_message, may_stop, **request)
+            cut = {name: getattr(done.result, name)[: len(calls)] for name in EACH}
+            return replace(done, result=replace(done.result, **cut | {"calls_per_sample": calls}))
+
+    jobs = InTurns(clock, None)
+    stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
+    assert timed(jobs, stopping=stopping).outcome.found.load[FRESH] == pytest.approx(ratio)
+    assert [len(request["cells"]) for request in jobs.requests] == [1, 2, 1, 2, 1]
