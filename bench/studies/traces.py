@@ -45,6 +45,8 @@ BOUND = 1e-4
 states in float32 whatever their dtype."""
 BOUND_FLOAT32 = 1e-5
 """Relative change in float32 up to which logits agree: about 100 roundings."""
+BOUND_ALONE = 1e-2
+"""Relative change in float32 above which it is no rounding, where float64 gives NaN."""
 CUT = {"continue", "step by step", "rollback"}
 """Traces in which an input is cut."""
 
@@ -65,8 +67,8 @@ CAUSES = [
     ),
     (
         "left padding",
-        "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp pegasus plbart trocr "
-        "whisper",
+        "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp pegasus plbart "
+        "prophetnet trocr whisper",
         "forward of the decoder takes no position ids and counts learned or sinusoidal positions "
         "from the first token of the row, padding included.",
     ),
@@ -93,7 +95,8 @@ METHOD = [
     f"A change is the largest of the logits over the largest logit. Logits agree up to "
     f"{BOUND_FLOAT32:g} in float32; more is rounding while float64 stays within {BOUND:g}, since "
     "many models compute norms, gates or states in float32 always. Where float64 gives NaN, "
-    "because a softmax in float32 makes minus infinity of its mask, float32 alone counts.",
+    "because a softmax in float32 makes minus infinity of its mask, float32 alone counts, and more "
+    f"than {BOUND_ALONE:g} differs.",
     "Sparse selection has 32 index heads here. With two, many scores are exactly zero "
     "after the ReLU; topk then chooses among equals by their place, and logits of deepseek_v32 "
     "and glm_moe_dsa change in float64, too, in all traces but the batch: these are "
@@ -151,7 +154,8 @@ def study(asked: Traces, session: Session) -> int:
     version = importlib.import_module("transformers").__version__
     store: Lines[Trace] = Lines(asked.out / "traces.jsonl", Trace)
     code = [inspect.getsource(each) for each in (tracing, traced, verdict, smallest)]
-    source = hashed([torch.__version__, BOUND, BOUND_FLOAT32, *code])
+    bounds = (BOUND, BOUND_FLOAT32, BOUND_ALONE)
+    source = hashed([torch.__version__, *bounds, *code])
     setting = (version, asked.tokens, asked.seed, source)
     kept = {
         one.model: one
@@ -209,7 +213,8 @@ def traced(name: str, version: str, source: str, asked: Traces) -> Trace:
                 if isfinite(exact):
                     made.float64[trace] = exact
             if made.verdicts[trace] == "differs":
-                made.smallest[trace] = smallest(trace, double, tokens, cut)
+                exactly = double if isfinite(exact) else model
+                made.smallest[trace] = smallest(trace, exactly, tokens, cut)
     return made
 
 
@@ -221,7 +226,7 @@ def verdict(single: float, double: float) -> str:
     """
     if not isfinite(single):
         return "refused: logits are not finite"
-    if double > BOUND:  # False for one that is not finite
+    if double > BOUND or (not isfinite(double) and single > BOUND_ALONE):
         return "differs"
     if single <= BOUND_FLOAT32:
         return "agrees"
@@ -229,11 +234,12 @@ def verdict(single: float, double: float) -> str:
 
 
 def smallest(trace: str, model: nn.Module, tokens: Tensor, cut: int) -> tuple[int, int]:
-    """Fewest tokens, and a cut, that differ in float64; the input itself if none do."""
+    """Fewest tokens, and a cut, that differ in the model's dtype; the input itself if none do."""
+    bound = BOUND if next(model.parameters()).dtype is torch.float64 else BOUND_ALONE
     for count in range(2, min(tokens.shape[1], 24)):
         for place in sorted({1, count // 2, count - 1}):
             try:
-                if change(trace, model, tokens[:, :count], place) > BOUND:
+                if change(trace, model, tokens[:, :count], place) > bound:
                     return count, place
             except Exception:  # a shorter input may be refused
                 continue
@@ -257,7 +263,7 @@ def script(one: Trace, trace: str, tokens: int, cut: int) -> str:
         f"config = CONFIG_MAPPING[{one.model!r}](**fields)\n"
         "more = dict(dtype=torch.float32, experts_implementation='eager')\n"
         "model = AutoModelForCausalLM.from_config(config, **more)\n"
-        "model = model.eval().double()\n"
+        f"model = model.eval(){'.double()' * (trace in one.float64)}\n"
         f"tokens = drawn({one.tokens}, {one.seed})[:, :{tokens}]\n"
         "with torch.no_grad():\n"
         f"    print('largest relative change:', change({trace!r}, model, tokens, {cut}))\n",
@@ -272,7 +278,7 @@ def document_of(found: list[Trace], session: Session) -> Document:
             "model": one.model,
             "trace": trace,
             "float32": one.float32.get(trace),
-            "float64": one.float64[trace],
+            "float64": one.float64.get(trace),
             "tokens": one.smallest[trace][0],
             "cut": one.smallest[trace][1] if trace in CUT else None,
         }

@@ -52,6 +52,7 @@ def test_a_decoder_whose_cache_is_wrong_differs_where_it_is_read() -> None:
         (nan, 1e-3, "refused: logits are not finite"),
         (nan, nan, "refused: logits are not finite"),
         (1e-6, nan, "agrees"),
+        (1.0, nan, "differs"),
         (1e-3, nan, "refused: logits in float64 are not finite"),
     ],
 )
