@@ -1,12 +1,14 @@
 """Fixtures of all tests."""
 
 import gc
+import importlib.util
 import signal
 from pathlib import Path
 
 import pytest
 
 from bench.measuring.sharing import devices
+from bench.publishing.charts import write
 from tests.kept import Kept
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +35,26 @@ def configurations_are_composed_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def drawn_elsewhere():
+    """Pictures are drawn in this process, where the library starts once; gives what is replaced.
+
+    Commands that are processes of their own do without this.
+    """
+    original = write._drawn
+
+    def drawn(specs):
+        if importlib.util.find_spec("vl_convert") is None:
+            return original(specs)
+        import vl_convert
+
+        return [vl_convert.vegalite_to_svg(spec) for spec in specs], ""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "_drawn", drawn)
+        yield original
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from tests.pages import FENCE, text_of, typed
 
 PAGE = "adding-a-study.md"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

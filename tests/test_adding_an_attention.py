@@ -8,6 +8,8 @@ import pytest
 
 from tests.pages import typed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

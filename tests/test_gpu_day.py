@@ -43,6 +43,7 @@ def test_launches_that_differ_from_the_list_are_named():
     )
 
 
+@pytest.mark.slow
 def test_a_dry_run_rehearses_all_steps_on_a_fake_card(exits, monkeypatch):
     said = exits(0, gpu._main(["dry_run=true"]))
     assert said.startswith("On Fake 9000:") and "Together at most 18 minutes" in said

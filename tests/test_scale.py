@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tools import scale
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_its_command_runs_with_nothing_but_what_make_installs():
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     step = [sys.executable, "-m", "tools.scale", "planning", "60"]

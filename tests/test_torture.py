@@ -11,6 +11,7 @@ from tests.torture.kills import kills, sweep_of
 from tests.torture.trial import TINY_SWEEP
 
 
+@pytest.mark.slow
 def test_malformed_words_find_no_fault(tmp_path):
     trials = list(overrides.overrides(25, Random(0), tmp_path))
     assert [trial.fault for trial in trials if trial.fault] == []

@@ -98,6 +98,12 @@ def _settings(label: str) -> dict[str, Any] | None:
 
 def task_settings_of(label: str) -> dict[str, Any] | None:
     """Task and settings, by name, as the YAML of conf/task sets them; None if there is no such."""
+    settings = _task_settings(label)
+    return None if settings is None else dict(settings)
+
+
+@cache
+def _task_settings(label: str) -> dict[str, Any] | None:
     if label not in {file.stem for file in _TASKS.glob("*.yaml")}:
         return None
     return _written(_TASKS / f"{label}.yaml")

@@ -19,6 +19,7 @@ OTHERS = [form for form in FORMS if form not in RECURRENT]
 SLOW_CLAIMS = (
     *("any_shape", "batch", "precision", "finite", "deterministic", "compile", "export", "flops"),
     *("prefix_reuse", "rollback", "batch_invariant", "train_equals_serve"),
+    *("chunked_prefill", "padding_invariant", "packed"),
 )
 """Claims that `make test` tests of `FIRST` alone, and the slow tests of all others: together two
 thirds of the time of all. Of all others it runs `CHEAP_CASES`, and of FLOPs what

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PRELUDE = """
 import importlib, importlib.metadata as metadata, pkgutil, re, sys
 
@@ -56,6 +58,7 @@ def alone(code):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_the_library_and_every_mechanism_of_it_work_with_torch_alone():
     """A public module that needs more says which extra brings it."""
     hidden = ("hydra", "rich", "timm", "bench")

@@ -153,6 +153,7 @@ def test_ctrl_c_keeps_what_was_compared_and_no_worktree(checkout):
     assert len(checkout.worktrees()) == 1 and checkout.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_base_that_does_not_import_is_incomparable_with_the_reason(checkout):
     with checkout.branch("no-import"):
         file = checkout.folder / "attentions" / "base.py"

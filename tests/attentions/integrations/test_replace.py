@@ -76,6 +76,7 @@ def test_a_module_that_is_itself_the_attention_is_not_replaced_in_silence():
         replaced_attention(nn.Linear(2, 2), "linear")
 
 
+@pytest.mark.slow
 def test_replacing_needs_neither_timm_nor_transformers():
     code = (
         "import sys; sys.modules['timm'] = sys.modules['transformers'] = None\n"

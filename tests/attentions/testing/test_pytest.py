@@ -64,6 +64,7 @@ def test_the_command_line_names_mechanisms_claims_and_settings(tested):
     assert "exit code 0" in said, said
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tested_is_refused_with_the_remedy(tested):
     words = ("--pyargs", "attentions.testing", "--attention")
     for given, remedy in (

@@ -155,6 +155,7 @@ def test_what_cannot_be_recorded_is_bad_input(changes, said, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_page_on_proving_does_what_it_says(tmp_path):
     typed("proving-a-mechanism.md", tmp_path)
     rows = json.loads((tmp_path / "verify.json").read_bytes())

@@ -55,6 +55,7 @@ def test_a_multirun_that_measures_nothing_leaves_nothing_but_what_was_there(tmp_
     assert capsys.readouterr().out.count("Nothing was measured") == 2
 
 
+@pytest.mark.slow
 def test_a_dry_multirun_leaves_a_folder_that_was_there(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "jobs").mkdir()
@@ -66,6 +67,7 @@ def test_a_dry_multirun_leaves_a_folder_that_was_there(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_only_the_endings_of_a_multiruns_own_jobs_count(tmp_path):
     folder = f"hydra.sweep.dir={tmp_path}"
     assert dry_jobs(tmp_path, "seq_len=32,-1", folder) == 2

@@ -11,6 +11,7 @@ import yaml
 from tests.pages import text_of, typed
 
 PAGE = "adding-a-task.md"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

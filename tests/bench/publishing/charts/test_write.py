@@ -16,6 +16,11 @@ needs_renderer = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def in_a_process_of_its_own(monkeypatch, drawn_elsewhere):
+    monkeypatch.setattr(module, "_drawn", drawn_elsewhere)
+
+
 @needs_renderer
 def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path):
     made_charts = drawn(lengths() + made.task_records())

@@ -53,6 +53,7 @@ def test_outside_of_a_checkout_the_files_lie_in_the_current_folder(own_folder):
     assert files == {"my_attention.py", "test_my_attention.py"}
 
 
+@pytest.mark.slow
 def test_the_written_test_passes_there_and_fails_once_the_mechanism_is_another(
     own_folder, tmp_path, monkeypatch
 ):
@@ -77,6 +78,7 @@ def by_script(folder, *commands):
     return forked(script, folder)
 
 
+@pytest.mark.slow
 def test_a_recurrence_from_the_template_passes_its_test_and_all_that_it_claims(
     tmp_path, monkeypatch
 ):

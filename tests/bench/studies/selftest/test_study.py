@@ -235,6 +235,7 @@ def test_a_rival_that_fails_ends_it_with_a_sentence_and_ctrl_c_is_no_failure(mon
         measure(unit, CELLS, jobs)
 
 
+@pytest.mark.slow
 def test_both_rivals_time_real_cells(monkeypatch, jobs):
     # pytest-benchmark measures nothing in what it takes for a worker of pytest-xdist.
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)

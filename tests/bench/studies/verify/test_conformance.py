@@ -49,6 +49,7 @@ def verified(tmp_path, monkeypatch, own_registry):
     return run
 
 
+@pytest.mark.slow
 def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with_1(
     verified, tmp_path, capsys
 ):

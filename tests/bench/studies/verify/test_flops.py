@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from bench.studies.verify.command import main
 
 NAMES = ("right", "wrong", "unseen")
@@ -12,6 +14,7 @@ def rows(folder):
     return {(row["mechanism"], row["form"]): row for row in found}
 
 
+@pytest.mark.slow
 def test_three_numbers_stand_side_by_side_and_a_wrong_one_is_a_verdict(
     tmp_path, capsys, own_registry
 ):
