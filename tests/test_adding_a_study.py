@@ -10,7 +10,7 @@ import pytest
 from tests.pages import FENCE, text_of, typed
 
 PAGE = "adding-a-study.md"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("a study")]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.pages import typed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("an attention")]
 
 
 @pytest.fixture(scope="module")

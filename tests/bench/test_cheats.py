@@ -18,6 +18,8 @@ from tests.cheats import at_import, neighbours  # noqa: F401  # which register m
 from tests.cheats.commands import ended
 from tests.cheats.misdeeds import MISDEEDS, child_of
 
+pytestmark = pytest.mark.xdist_group("cheats")  # which share their sweeps
+
 NEIGHBOURS = ("linear", "softmax")
 LEFT_OUT = ("burns_core",)
 """On a busy machine its thread gets too little of a core to be seen."""

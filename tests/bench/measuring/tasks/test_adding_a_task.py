@@ -11,7 +11,7 @@ import yaml
 from tests.pages import text_of, typed
 
 PAGE = "adding-a-task.md"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("a task")]
 
 
 @pytest.fixture(scope="module")
