@@ -55,7 +55,7 @@ def losses_of_examples(packed: str, num_answers: int) -> np.ndarray:
         )
     losses = np.frombuffer(content, dtype="<f2").astype(np.float64)
     if not np.isfinite(losses).all():
-        raise ValueError("window_losses hold what is no finite number.")
+        raise ValueError("window_losses hold what is not a finite number.")
     return losses
 
 
@@ -65,7 +65,7 @@ def _unpacked(packed: str, most: int, name: str) -> bytes:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(packed, validate=True), most)
     except (binascii.Error, zlib.error) as error:
-        raise ValueError(f"{name} are no base64 of zlib: {error}") from error
+        raise ValueError(f"{name} are not base64 of zlib: {error}") from error
     if len(content) < most and (not unpacker.eof or unpacker.unused_data):
         raise ValueError(f"{name} end before their zlib stream does, or go on behind it.")
     return content

@@ -59,7 +59,7 @@ def calibration_files(out: Path) -> list[Path]:
     """The calibrations of all machines, sorted by name.
 
     Raises:
-        ConfigError: one of them is no regular file.
+        ConfigError: one of them is not a regular file.
     """
     return regular_files(out, "calibration/*.json")
 

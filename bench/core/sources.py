@@ -65,7 +65,7 @@ def closure(module: str) -> set[Path]:
 
 
 def _find(name: str) -> ModuleSpec | None:
-    """Find a module without running any; None for a name that is no module, such as a function."""
+    """Find a module without running any; None for another name, such as a function's."""
     parent, _, _ = name.rpartition(".")
     if not parent:
         try:

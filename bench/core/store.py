@@ -220,7 +220,7 @@ def read_packed(file: Path) -> Iterator[Record]:
     Lines that a newer attnbench wrote are left out.
 
     Raises:
-        ConfigError: it is no gzip file, or a line is no record.
+        ConfigError: it is not a gzip file, or a line is not a record.
     """
     try:
         with open_regular(file) as packed, gzip.open(packed) as lines:

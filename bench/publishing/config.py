@@ -67,7 +67,7 @@ def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
 
 
 def refuse_unknown(controls: Sequence[str], records: Sequence[Record]) -> None:
-    """Refuse a control that is no mechanism, neither in the catalogue nor in the records.
+    """Refuse a control that is not a mechanism, neither in the catalogue nor in the records.
 
     Raises:
         ConfigError: names it, and the nearest mechanisms.

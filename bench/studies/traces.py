@@ -46,7 +46,7 @@ states in float32 whatever their dtype."""
 BOUND_FLOAT32 = 1e-5
 """Relative change in float32 up to which logits agree: about 100 roundings."""
 BOUND_ALONE = 1e-2
-"""Relative change in float32 above which it is no rounding, where float64 gives NaN."""
+"""Relative change in float32 above which it is not rounding, where float64 gives NaN."""
 CUT = {"continue", "step by step", "rollback"}
 """Traces in which an input is cut."""
 

@@ -152,7 +152,7 @@ def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"answers": "AAAA"}, "answers are no base64 of zlib"),
+        ({"answers": "AAAA"}, "answers are not base64 of zlib"),
         ({"answers": packed(bytes(49))}, "answers have 49 bytes or more; 50 hold 400 bits"),
         ({"answers_per_cluster": 3}, "answers_per_cluster is 3, which does not divide the 400"),
         ({"answers_per_cluster": 2}, "its score_error is"),
@@ -176,7 +176,7 @@ def with_loss(place, loss):
     ("changes", "words"),
     [
         ({"window_losses": with_loss(7, WINDOWS[7] + 0.5)}, "the mean of its window_losses is"),
-        ({"window_losses": with_loss(7, float("nan"))}, "hold what is no finite number"),
+        ({"window_losses": with_loss(7, float("nan"))}, "hold what is not a finite number"),
         ({"window_losses": packed(bytes(20))}, "window_losses are of 10 examples, and 30,720"),
         ({"score_error": 0.2}, "its score_error is 0.2, and its answers give 0.0"),
         ({"unit": ""}, "it is 1 at most"),

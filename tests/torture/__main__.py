@@ -133,7 +133,7 @@ def asked(words: Sequence[str]) -> tuple[dict[str, int], int | None]:
     """The number of trials of each part, and the seed; None if none is given.
 
     Raises:
-        ConfigError: an unknown word, or a count that is no whole number.
+        ConfigError: an unknown word, or a count that is not a whole number.
     """
     wanted: dict[str, int] = {}
     seed = None

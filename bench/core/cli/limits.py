@@ -39,7 +39,7 @@ MAX_SIZE = 2**31 - 1
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that is no interval, with words that end the sentence "it must be ..."."""
+    """A rule that is not an interval, with words that end the sentence "it must be ..."."""
 
     hold: Callable[[Any], bool]
     be: str
@@ -182,7 +182,7 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def read_json(shape: Any, text: bytes) -> Any:

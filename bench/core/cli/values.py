@@ -48,10 +48,12 @@ def folder_of(options: Mapping[str, str], key: str, usual: str) -> Path:
     """The folder that an option names, else the usual one, which need not exist.
 
     Raises:
-        ConfigError: the named one is no folder.
+        ConfigError: the named one is not a folder.
     """
     if key in options and not os.path.isdir(options[key]):
-        raise ConfigError(f"{key}={options[key]} is no folder. Name another, or leave out {key}.")
+        raise ConfigError(
+            f"{key}={options[key]} is not a folder. Name another, or leave out {key}."
+        )
     return Path(options.get(key, usual))
 
 

@@ -126,7 +126,7 @@ def read_query(words: list[str]) -> Query:
     """Read filters and the folder of results off the command line.
 
     Raises:
-        ConfigError: a word that is no option, or a value that it cannot have.
+        ConfigError: a word that is not an option, or a value that it cannot have.
     """
     plain, options = words_and_options(words, _OPTIONS, USAGE)
     if plain:

@@ -99,7 +99,7 @@ def read_words(words: list[str]) -> tuple[str, str, str]:
     """Read the name, the title and the engine off the command line.
 
     Raises:
-        ConfigError: no name or several, one that is no module's name, or an unknown option or
+        ConfigError: no name or several, one that is not a module's name, or an unknown option or
             engine.
     """
     names, options = words_and_options(words, ("title", "engine"), USAGE)
@@ -110,7 +110,7 @@ def read_words(words: list[str]) -> tuple[str, str, str]:
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise ConfigError(
             f"{name!r} cannot be a mechanism's name: it becomes a module's, so it takes lower-case "
-            "letters, digits and underscores, a letter first, and is no word of Python's. "
+            "letters, digits and underscores, a letter first, and is not a word of Python's. "
             "Try my_attention."
         )
     if len(name) > MAX_NAME:

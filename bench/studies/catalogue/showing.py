@@ -80,14 +80,14 @@ def read_request(words: list[str]) -> Request:
     """Read a name, plugins and folders off the command line.
 
     Raises:
-        ConfigError: no name or several, a word that is no option, or rows that are not there or
+        ConfigError: no name or several, a word that is not an option, or rows that are not there or
             cannot be read.
     """
     words = re.sub(r"--config-dir\n", "--config-dir=", "\n".join(words)).splitlines()
     names, options = words_and_options(words, ("seq_len", "plugins", "--config-dir", "out"), USAGE)
     rows = Path(options["--config-dir"]) if "--config-dir" in options else None
     if rows and not os.path.isdir(rows / "attention"):
-        raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is no folder.")
+        raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is not a folder.")
     if rows:
         own_rows(rows)  # refuses a file that cannot be read
     if len(names) != 1:

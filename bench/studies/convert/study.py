@@ -224,7 +224,7 @@ def _shares(asked: Convert, session: Session) -> list[float]:
         share = count / layers
         if abs(share - keep) >= _ROUNDING:
             session.note(
-                f"keep={keep:g} is no whole number of {layers} layers: {count} of them "
+                f"keep={keep:g} is not a whole number of {layers} layers: {count} of them "
                 f"({100 * share:.0f} %) stay softmax."
             )
         found[share] = None

@@ -288,7 +288,7 @@ def called(asked: Facts) -> Callable[..., Any]:
     place, _, name = asked["operator"].partition(":")
     found: Any = getattr(importlib.import_module(place), name)
     if not callable(found):
-        raise ValueError(f"{asked['operator']} is no function")
+        raise ValueError(f"{asked['operator']} is not a function")
     return found  # type: ignore[no-any-return]
 
 

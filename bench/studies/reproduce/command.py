@@ -50,8 +50,8 @@ def study(asked: Reproduce, session: Session) -> int:
     if asked.page or asked.check:
         if asked.docs is None and not asked.keep.is_dir():
             raise ConfigError(
-                f"keep={asked.keep} is no folder, so the checkout's page would lose its results. "
-                "Run this in the checkout, or write another page with docs=DIR."
+                f"keep={asked.keep} is not a folder, so the checkout's page would lose its "
+                "results. Run this in the checkout, or write another page with docs=DIR."
             )
         if not asked.check and asked.out.resolve() != asked.keep.resolve():
             check_writable(asked.keep)
@@ -71,8 +71,8 @@ def study(asked: Reproduce, session: Session) -> int:
         if asked.until and not _compares_arms(entry):
             able = ", ".join(one.id for one in papers.entries.values() if _compares_arms(one))
             raise ConfigError(
-                f"until={asked.until} adds seeds of training, and cell={entry.id} is no claim that "
-                f"compares trained arms. These are: {able}."
+                f"until={asked.until} adds seeds of training, and cell={entry.id} is not a claim "
+                f"that compares trained arms. These are: {able}."
             )
     is_default = asked.seed == Reproduce.model_fields["seed"].default
     if not is_default and not any(_trains_asked_seeds(one) for one in entries):

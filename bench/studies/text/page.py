@@ -287,7 +287,7 @@ def _whole(value: float) -> str:
 
 
 def _perplexity(per_word: float, *bits: float) -> Estimate | None:
-    """Perplexity per word; None if it is no float, as of a text that hardly has a space."""
+    """Perplexity per word; None if it is not a float, as of a text that hardly has a space."""
     try:
         return Estimate(*(2 ** (each * per_word) for each in bits))
     except OverflowError:

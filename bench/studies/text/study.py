@@ -107,7 +107,7 @@ class Text(Settings):
         for key, names in (("hybrid", self.hybrid), ("scaled", self.scaled)):
             if unknown := [name for name in names if name not in known]:
                 raise ConfigError(
-                    f"{key} names {unknown[0]}, which is no row. Rows: {', '.join(known)}. Say "
+                    f"{key} names {unknown[0]}, which is not a row. Rows: {', '.join(known)}. Say "
                     f"{key}=[...] with some of these, or {key}=[]."
                 )
         task = read_yaml(CONF / "task" / "bytes.yaml")["bytes"] | {

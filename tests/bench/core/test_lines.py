@@ -59,7 +59,7 @@ def test_a_blank_line_and_a_key_of_a_later_version_are_passed_over(tmp_path):
         ('{"attention": 1, "rank": []}', "attention is 1; it should be a valid string"),
         ('{"attention": "a", "rank": [1, "x"]}', "rank.1 is 'x'; it should be a valid number"),
         ('{"attention": "a", "rank": [], "share": 2}', "share is 2; it should be less than"),
-        ('{"attention": "a", "rank": [NaN]}', "NaN is no number"),
+        ('{"attention": "a", "rank": [NaN]}', "NaN is not a number"),
         ('{"attention": "a", "attention": "b", "rank": []}', "'attention' is given twice"),
         ("[1]", "it is no JSON object"),
         ('{"attention"', "it is no JSON object"),

@@ -48,7 +48,7 @@ def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over
     assert "|overtheauthors'operators|forward,256|withbackward,256|" in lines
     assert {"|nala|3.00x|3.00x|", "|nala|6.00x|6.00x|"} <= lines
     assert {"|nala|3.00/4.00|", "|nala|1.33x|", "|nala|7.00|"} <= lines
-    assert "|nala_published" not in page, "a reference is no row"
+    assert "|nala_published" not in page, "a reference is not a row"
     assert "Imaginary 9000" in page and "torch 2.13.0" in page and "2031-05-06" in page
     assert len(page.splitlines()) <= 120
     other = {"commit": "f" * 40, "is_dirty": True}

@@ -103,7 +103,7 @@ PAPER = Paper(
             "Longformer",
             values=[35.63],
             attention="sliding_window",
-            not_comparable="Longformer's global tokens are no part of the window here",
+            not_comparable="Longformer's global tokens are not part of the window here",
         ),
         *_listops("lra-linformer", "Linformer", values=[35.70], attention="linformer"),
         *_listops("lra-reformer", "Reformer", values=[37.27], attention="reformer"),

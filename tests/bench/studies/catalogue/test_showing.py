@@ -163,7 +163,7 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path):
     assert verify == f"attnbench verify {row} conformance=true 'attention=[nala]'"
     assert f"--config-dir {tmp_path} 'plugins=[a,b]' 'attention=[softmax,nala]'" in sweep
     assert all("'" in word for word in sweep.split() if "[" in word)
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         read_request(["nala", "--config-dir=nowhere"])
     (tmp_path / "attention" / "latin.yaml").write_bytes(b"latin: # caf\xe9\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read"):

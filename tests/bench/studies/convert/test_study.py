@@ -187,7 +187,7 @@ def test_a_share_is_that_of_whole_layers(tmp_path, monkeypatch, capsys):
     assert [c.keep for c in curves] == [0, 1 / 3, 2 / 3]
     said = " ".join(capsys.readouterr().out.split())
     for keep, words in (("0.1", "0 of them (0 %)"), ("0.25", "1 of them (33 %)")):
-        assert f"keep={keep} is no whole number of 3 layers: {words} stay softmax." in said
+        assert f"keep={keep} is not a whole number of 3 layers: {words} stay softmax." in said
     assert "keep=0.33 is" not in said
     assert "2 of them (67 %)" in (tmp_path / "conversion.md").read_text()
 

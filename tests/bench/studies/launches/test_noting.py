@@ -51,7 +51,7 @@ def test_a_launch_that_the_card_refuses_says_why_and_a_dead_process_costs_one_ca
 
 
 def test_what_is_no_operator_is_a_mistake_and_what_raises_is_an_answer():
-    with pytest.raises(ConfigError, match="BLOCK is no function"):
+    with pytest.raises(ConfigError, match="BLOCK is not a function"):
         launches_of("double", "BLOCK")
     with pytest.raises(ConfigError, match="has no attribute 'treble'"):
         launches_of("treble")

@@ -80,7 +80,7 @@ def test_the_list_shows_cost_and_verdict(words, exits):
         ([f"cell={CLAIM}", "until=decided"], "Say for how long at most, such as budget=2h"),
         (
             ["cell=tiny-cell", "until=decided", "budget=1h"],
-            "cell=tiny-cell is no claim that compares trained arms. These are: based-recall-grows",
+            "cell=tiny-cell is not a claim that compares trained arms. These are: based-recall-gr",
         ),
         (
             ["cell=[performer-unbiased,h3-associative-recall-random]", "seed=[3,4]"],

@@ -86,7 +86,7 @@ def test_95_of_100_intervals_hold_the_loss_of_one_more_model():
         (("root=nowhere.txt",), "python -m bench.studies.text.novels results/text/novels.txt"),
         (
             ("scaled=[gla]",),
-            "scaled names gla, which is no row. Rows: softmax, linear. Say scaled=",
+            "scaled names gla, which is not a row. Rows: softmax, linear. Say scaled=",
         ),
         (("context_len=4096",), "context_len=4096 needs 40,970 or more"),
         (("largest=true",), "largest=true needs predictions in"),
