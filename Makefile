@@ -108,7 +108,7 @@ torture: $(READY) ## an hour of kills, concurrent sweeps, full disks and bad inp
 	$(BIN)/python -m tests.torture
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu and not browser" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY) ## run the slow tests
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -23,7 +23,7 @@ WITH_EXAMPLES = {
 }
 
 
-def test_examples_give_what_they_say():
+def test_examples_give_what_they_say(own_registry):
     for name in ["attentions", *MODULES]:
         torch.manual_seed(0)
         failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
