@@ -92,7 +92,8 @@ METHOD = [
     "without cache.",
     f"A change is the largest of the logits over the largest logit. Logits agree up to "
     f"{BOUND_FLOAT32:g} in float32; more is rounding while float64 stays within {BOUND:g}, since "
-    "many models compute norms, gates or states in float32 always.",
+    "many models compute norms, gates or states in float32 always. Where float64 gives NaN, because "
+    "a softmax in float32 makes minus infinity of its mask, float32 alone counts.",
     "Sparse selection has 32 index heads here. With two, many scores are exactly zero "
     "after the ReLU; topk then chooses among equals by their place, and logits of deepseek_v32 "
     "and glm_moe_dsa change in float64, too, in all traces but the batch: these are "
@@ -204,19 +205,27 @@ def traced(name: str, version: str, source: str, asked: Traces) -> Trace:
                 continue
             made.verdicts[trace] = verdict(single, exact)
             if not made.verdicts[trace].startswith("refused"):
-                made.float32[trace], made.float64[trace] = single, exact
+                made.float32[trace] = single
+                if isfinite(exact):
+                    made.float64[trace] = exact
             if made.verdicts[trace] == "differs":
                 made.smallest[trace] = smallest(trace, double, tokens, cut)
     return made
 
 
 def verdict(single: float, double: float) -> str:
-    """Verdict on the relative changes in float32 and float64."""
-    if not isfinite(single + double):
+    """Verdict on the relative changes in float32 and float64.
+
+    A mask for float64 is minus infinity where a model computes its softmax in float32; if all keys
+    of a token are masked, its values in float64 are not finite, and float32 alone counts.
+    """
+    if not isfinite(single):
         return "refused: logits are not finite"
-    if double > BOUND:
+    if double > BOUND:  # False for one that is not finite
         return "differs"
-    return "agrees" if single <= BOUND_FLOAT32 else "rounding"
+    if single <= BOUND_FLOAT32:
+        return "agrees"
+    return "rounding" if isfinite(double) else "refused: logits in float64 are not finite"
 
 
 def smallest(trace: str, model: nn.Module, tokens: Tensor, cut: int) -> tuple[int, int]:

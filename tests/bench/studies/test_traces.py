@@ -1,6 +1,7 @@
 """`attnbench traces` tells decoders whose answers depend on how they are served."""
 
 import runpy
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,24 @@ def test_a_decoder_whose_cache_is_wrong_differs_where_it_is_read() -> None:
         found = {trace: tracing.change(trace, model, tokens, 7) for trace in tracing.TRACES}
     differs = {trace for trace, value in found.items() if verdict(value, value) == "differs"}
     assert differs == {"continue", "step by step", "rollback"}
+
+
+@pytest.mark.parametrize(
+    "single, double, said",
+    [
+        (1e-6, 1e-16, "agrees"),
+        (1e-3, 1e-7, "rounding"),
+        (1e-3, 1e-3, "differs"),
+        (nan, 1e-3, "refused: logits are not finite"),
+        (nan, nan, "refused: logits are not finite"),
+        (1e-6, nan, "agrees"),
+        (1e-3, nan, "refused: logits in float64 are not finite"),
+    ],
+)
+def test_where_float64_is_not_finite_float32_alone_counts(
+    single: float, double: float, said: str
+) -> None:
+    assert verdict(single, double) == said
 
 
 def test_the_script_of_a_difference_needs_transformers_alone(
