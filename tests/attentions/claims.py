@@ -21,8 +21,8 @@ SLOW_CLAIMS = (
     *("prefix_reuse", "rollback", "batch_invariant", "train_equals_serve"),
     *("chunked_prefill", "padding_invariant", "packed"),
 )
-"""Claims that `make test` tests of `FIRST` alone, and the slow tests of all others: together two
-thirds of the time of all. Of all others it runs `CHEAP_CASES`, and of FLOPs what
+"""Claims that `make test` tests of `FIRST` alone, and the slow tests of all others: together
+most of the time of all. Of all others it runs `CHEAP_CASES`, and of FLOPs what
 tests/bench/measuring/costs/test_formulas.py has."""
 FIRST = ("softmax", "nala", "sigmoid", "gla", "rala_layer")
 """A mechanism of each engine, and a layer."""

@@ -133,11 +133,11 @@ def time_block(
         samples += heard.samples
         processes += [process] * len(heard.samples)
         outcomes.append(heard.validated(outcome))
-        if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
-            break
-        if is_watched:
+        if outcomes[-1].is_ok and is_watched and not jobs.interrupt.is_asked:
             fresh_s.append(_fresh_s(jobs, columns[ours[0]], stopping))
             shared_s.append(min(samples[ours[0]] for samples in heard.samples))
+        if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
+            break
     together = _together(outcomes)
     if together.is_ok and (ratio := _over_fresh(shared_s, fresh_s)) is not None:
         load = together.found.load | {FRESH: ratio}

@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, replace
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -180,6 +181,19 @@ def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(cl
     jobs = Asked(clock, lambda number: 2.0)
     timed(jobs, stopping=Stopping(min_rounds=4, max_rounds=4, num_processes=2))
     assert jobs.may_stop == (False, False, False, True)
+
+
+def test_ctrl_c_while_a_fresh_process_is_timed_begins_no_further_process(clock, monkeypatch):
+    monkeypatch.setattr(block, "is_foreign", lambda cell: cell == COLUMNS[0])
+
+    def fresh_s(jobs, reference, stopping):
+        jobs.interrupt = SimpleNamespace(is_asked=bool(jobs.requests))
+
+    monkeypatch.setattr(block, "_fresh_s", fresh_s)
+    stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
+    jobs = FakeJobs(clock, lambda number: 2.0)
+    rounds = timed(jobs, stopping=stopping)
+    assert rounds.outcome.is_ok and len(jobs.requests) == 1 and len(rounds.samples) == 2
 
 
 @pytest.mark.parametrize(
