@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .geometry import CallShape, Geometry
     from .integrations.replace import replace_attention, replaced_attention
     from .layer import MultiHeadAttention, build_layer
+    from .maths.transition import Transition
     from .models import ModelInfo, build_model, model_info, model_names
     from .registry import (
         attention_class,
@@ -45,6 +46,7 @@ __all__ = [
     "MultiHeadAttention",
     "PairCore",
     "StateCore",
+    "Transition",
     "attention_class",
     "attention_names",
     "build_attention",
@@ -78,6 +80,7 @@ _HOME = {
     ),
     "PairCore": "engines.pair",
     "StateCore": "engines.state",
+    "Transition": "maths.transition",
     **dict.fromkeys(("replace_attention", "replaced_attention"), "integrations.replace"),
 }
 

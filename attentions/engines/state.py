@@ -12,11 +12,17 @@ from torch import Tensor
 
 from ..base import CallShape
 from ..checks import positive
-from ..maths.decay import decayed_flops
 from ..maths.delta_rule import unit_length
 from ..maths.heads import by_few_heads
 from ..maths.masks import hide_keys
 from ..maths.shared_heads import for_every_query_head
+from ..maths.transition import (
+    Transition,
+    Transitions,
+    parts_of,
+    run_token_by_token,
+    run_transitions,
+)
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from ..steps import map_tensors
 from .counted import counted_flops
@@ -24,14 +30,16 @@ from .gates import TakesGates, by_token
 
 
 class StateCore(TakesGates):
-    """S_t = update(S_{t-1}, k_t, v_t, gates_t) and out_t = S_t^T q_t, from S_0 = 0.
+    """A state that each token changes, and out_t = S_t^T q_t, from S_0 = 0.
 
-    A mechanism gives `update` and names its gates in the capabilities. This one forgets by a share
-    per token, and is whole: forward, `init_state` and `step`, padding masks, half dtypes, grouped
-    heads and FLOPs are the engine's.
+    A mechanism names its gates in the capabilities and says how a token changes the state: by a
+    `Transition`, if that is diagonal plus rank one, or by `update`. This one forgets by a share
+    per token, and is whole: forward in chunks, `init_state` and `step`, padding masks, half dtypes,
+    grouped heads, a reference and FLOPs are the engine's.
 
     >>> import torch
-    >>> from attentions import Capabilities, Gate, Geometry, StateCore, register_attention
+    >>> from attentions import Capabilities, Gate, Geometry, StateCore, Transition
+    >>> from attentions import register_attention
     >>> @register_attention(
     ...     "fading_example",
     ...     title="A fading memory",
@@ -49,27 +57,31 @@ class StateCore(TakesGates):
     ...     def learned_gates(self, k):
     ...         return {"log_decay": k.new_full((self.geometry.num_heads,), -0.1)}
     ...
-    ...     def update(self, state, k, v, log_decay):
-    ...         return log_decay.exp() * state + k.mT @ v
+    ...     def transition(self, k, v, log_decay):
+    ...         return Transition(k, v, log_decay)
     >>> core = Fading(Geometry(num_heads=2, head_dim=4, seq_len=6, causal=True))
     >>> q, k, v = torch.randn(3, 1, 2, 6, 4)
     >>> core(q, k, v, log_decay=-torch.rand(1, 2, 6)).shape
     torch.Size([1, 2, 6, 4])
 
-    Without `chunks` tokens are taken one by one, as `reference` always does: correct, and some ten
-    times slower. A state of several tensors is a named tuple, with its own `init_state` and `read`:
-    tensors (B, H, ...), or (B, 1, ...) if heads share one, and numbers; where tokens change those,
-    a ``key_mask`` is refused.
+    With `update` alone tokens are taken one by one: correct, and some ten times slower than
+    `chunks`. A state of several tensors is a named tuple, with its own `init_state`, `update` and
+    `read`: tensors (B, H, ...), or (B, 1, ...) if heads share one, and numbers; where tokens change
+    those, a ``key_mask`` is refused.
     Hidden tokens neither write to the state nor decay it, as if they were removed: their keys and
     gates are 0, or where that would not do they are left out one by one. Grouped queries get copies
     of keys and values a few heads at a time.
 
     Attributes:
+        transition: how tokens change the state, from keys, (B, H, N, D), values, (B, H, N, E), and
+            gates in their order, (B, H, N, 1) or (B, H, N, ...); a gate that never changes may be
+            (1, H, 1, 1). `head_weights` follow the gates, here and in the others. Several
+            transitions take their turns at each token. None if the state is of another kind.
         update: the state after one token, from the state, (B, H, D, E), its key, (B, H, 1, D), its
-            value, (B, H, 1, E), and its gates in their order, (B, H, 1, 1) or (B, H, 1, ...).
-            `head_weights` follow the gates, here and in the others.
-        chunks: the same for many tokens: q, k, v, gates and a state -> (B, H, N, E) and the state
-            after them; None if there is no faster way. A gate that never changes may be (1, H, 1).
+            value, (B, H, 1, E), and its gates, (B, H, 1, 1) or (B, H, 1, ...): by the transition,
+            unless a mechanism defines it.
+        chunks: a faster form for many tokens where there is no transition: q, k, v, gates and a
+            state -> (B, H, N, E) and the state after them. Gates of (B, H, N) come as they are.
         scale: factor of the queries.
         normalise_queries: whether queries are divided by their length, q / sqrt(|q|^2 + 1e-6).
         normalise_keys: the same for keys.
@@ -78,7 +90,7 @@ class StateCore(TakesGates):
             ``key_mask`` tokens are then taken one by one, and hidden ones leave the state alone.
     """
 
-    update: Callable[..., Any]
+    transition: Callable[..., Transitions] | None = None
     chunks: Callable[..., tuple[Tensor, Any]] | None = None
     scale: float = 1.0
     normalise_queries: bool = False
@@ -91,6 +103,21 @@ class StateCore(TakesGates):
         """Queries and keys as the recurrence takes them, but for ``scale``."""
         q = unit_length(q) if self.normalise_queries else q
         return q, unit_length(k) if self.normalise_keys else k
+
+    def _updated(self, state: Any, k: Tensor, v: Tensor, *gates: Tensor) -> Any:
+        found = self._transitions(k, v, *gates)
+        if isinstance(found, Transition):
+            return found.applied_to(state)
+        for part in found:
+            state = part.applied_to(state)
+        return state
+
+    update: Callable[..., Any] = _updated
+
+    def _transitions(self, k: Tensor, v: Tensor, *gates: Tensor) -> Transitions:
+        if self.transition is None:
+            raise TypeError(f"{self.name}: a StateCore needs a method transition or update.")
+        return self.transition(k, v, *gates)
 
     def read(self, q: Tensor, state: Any, *gates: Tensor) -> Tensor:
         """The output of one token, (B, H, 1, E), from its query and the state after it."""
@@ -135,16 +162,31 @@ class StateCore(TakesGates):
             inputs = self._inputs(q, k, v, key_mask, gates)
             empty = self.init_state(len(q), dtype=q.dtype, device=q.device)
             self._refuse_odd_state(empty)
-            out = from_empty(self._run(key_mask), inputs, empty)
+            one = q.shape[2] == 1 and self.chunks is None
+            out = from_empty(self._run(key_mask, one=one), inputs, empty)
             return within_range(out, q.dtype)
 
-    def _run(
-        self, key_mask: Tensor | None, *, one: bool = False
-    ) -> Callable[..., tuple[Tensor, Any]]:
+    def _run(self, key_mask: Tensor | None, *, one: bool) -> Callable[..., tuple[Tensor, Any]]:
         """The fastest form for such tokens: from q, k, v, gates and a state."""
         if self.skips_hidden and key_mask is not None:
             return partial(self._one_by_one, kept=key_mask)
-        return (None if one else self.chunks) or self._one_by_one
+        if one or (self.chunks is None and self.transition is None):
+            return self._one_by_one
+        return self.chunks or self._by_transitions
+
+    def _by_transitions(
+        self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        *gates, state = rest
+        return run_transitions(q, self._of_all_tokens(q, k, v, gates), state)
+
+    def _of_all_tokens(
+        self, q: Tensor, k: Tensor, v: Tensor, gates: Sequence[Tensor]
+    ) -> Transitions:
+        """Log decays stay as wide as they are: sums of them are."""
+        decays = [gate.is_log_decay for gate in (*self.gates.values(), *self.own_gates.values())]
+        rows = itertools.zip_longest(_columns(gates), decays)
+        return self._transitions(k, v, *(x if wide else x.to(q.dtype) for x, wide in rows))
 
     def _refuse_odd_state(self, empty: Any) -> None:
         """Raise a TypeError for what cannot be taken a few heads at a time."""
@@ -204,8 +246,7 @@ class StateCore(TakesGates):
         self, q: Tensor, k: Tensor, v: Tensor, *rest: Any, kept: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         *gates, state = rest
-        rows = [gate.to(q.dtype) for gate in gates]
-        rows = [row.unsqueeze(-1) if row.dim() == 3 else row for row in rows]
+        rows = [row.to(q.dtype) for row in _columns(gates)]
         tokens: Iterable[Sequence[Tensor]] = [(q, k, v, *rows)]
         if q.shape[2] > 1:
             rows = [row.expand(-1, -1, q.shape[2], *row.shape[3:]) for row in rows]
@@ -246,18 +287,30 @@ class StateCore(TakesGates):
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
         """Token by token; None where `forward` does no more than that.
 
-        It proves chunks, not the recurrence: `update` is the same.
+        It proves the chunked form, not the recurrence: `transition`, or `update`, is the same.
         """
-        if self.chunks is None:
+        if self.chunks is None and self.transition is None:
             return None
         q, k, v, *rest = self._inputs(q, k, v, None, gates)
         k, v = (for_every_query_head(x, q.shape[1]) for x in (k, v))
         state = self.init_state(len(q), dtype=q.dtype, device=q.device)
-        return self._one_by_one(q, k, v, *rest, state)[0]
+        if self.transition is None:
+            return self._one_by_one(q, k, v, *rest, state)[0]
+        return run_token_by_token(q, self._of_all_tokens(q, k, v, rest), state)
 
     def flops(self, shape: CallShape) -> int:
-        """A write to the state and a read of it, token by token. Gates scale: they add none."""
-        return decayed_flops(shape)
+        """Writes to the state and reads of it, token by token. Gates scale: they add none."""
+        products = 1 + (1 if self.transition is None else self._products_of_a_token())
+        return 2 * products * shape.num_tokens * shape.head_dim * shape.value_dim
+
+    def _products_of_a_token(self) -> int:
+        g, gates = self.geometry, {**self.gates, **self.own_gates}
+        sizes: list[tuple[int, ...]] = [(1, g.num_heads, 1, n) for n in (g.head_dim, g.value_dim)]
+        sizes += [self._sizes(gate, 1, 1) for gate in gates.values()]
+        sizes += [(1, x.shape[0], 1, *x.shape[1:]) for x in self.head_weights()]
+        k, v, *rest = (torch.empty(size, device="meta") for size in sizes)
+        parts = parts_of(self._transitions(k, v, *_columns(rest)))
+        return sum(part.num_products() for part in parts)
 
     def executed_flops(self, shape: CallShape) -> int:
         """As torch's counter sees it in short dry runs."""
@@ -274,6 +327,11 @@ def from_empty(
         return recurrence(*some[:last], _like(empty, some[last:]))[0]
 
     return by_few_heads(outputs, *inputs, *_tensors(empty), num_columns=inputs[0].shape[-1])
+
+
+def _columns(gates: Sequence[Tensor]) -> list[Tensor]:
+    """Gates with an axis for channels, (B, H, N, 1) where they have none."""
+    return [gate.unsqueeze(-1) if gate.dim() == 3 else gate for gate in gates]
 
 
 def _tensors(state: Any) -> list[Tensor]:

@@ -34,10 +34,6 @@ def channel_decayed_attention(
         The output, (B, H, N, E), and the state after the last token.
     """
     length = q.shape[2]
-    if length == 1:  # decoding: the recurrence as it stands
-        decay = log_decay.to(q.dtype).exp().transpose(-2, -1)
-        state = state * decay + k.transpose(-2, -1) @ v
-        return q @ state, state
     size = power_of_two_chunk(length)
     # (B, H, n, C, ...)
     q, k, v, steps = (in_chunks(x, size, -2) for x in (q, k, v, log_decay.to(q.dtype)))

@@ -19,7 +19,7 @@ from .delta_rule import unit_triangular_inverse
 
 
 def channel_delta_rule(
-    q: Tensor, k: Tensor, erased: Tensor, written: Tensor, log_decay: Tensor, state: Tensor
+    q: Tensor, k: Tensor, erase: Tensor, write: Tensor, log_decay: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The delta rule on a state that has decayed, from ``state`` over the tokens.
 
@@ -28,8 +28,8 @@ def channel_delta_rule(
     Args:
         q: (B, H, N, D).
         k: (B, H, N, D).
-        erased: e, (B, H, N, D): beta_t k_t in KDA.
-        written: w, (B, H, N, E): beta_t v_t in KDA.
+        erase: e, (B, H, N, D): beta_t k_t in KDA.
+        write: w, (B, H, N, E): beta_t v_t in KDA.
         log_decay: g, (B, H, N, D).
         state: (B, H, D, E).
 
@@ -38,30 +38,17 @@ def channel_delta_rule(
     """
     length = q.shape[2]
     size = power_of_two_chunk(length, DELTA_CHUNK)
-    inputs = (q, erased, k, written, log_decay.to(q.dtype))
-    q, erased, k, written, steps = (in_chunks(x, size, -2) for x in inputs)  # (B, H, n, C, ...)
-    readers = torch.stack((q, erased), dim=-2)
+    inputs = (q, erase, k, write, log_decay.to(q.dtype))
+    q, erase, k, write, steps = (in_chunks(x, size, -2) for x in inputs)  # (B, H, n, C, ...)
+    readers = torch.stack((q, erase), dim=-2)
     weights, readers, keys, total = within_chunks(readers, k.unsqueeze(-2), steps)
     of_q, of_e = weights.squeeze(-3).unbind(-3)
-    q, erased = readers.unbind(-3)
+    q, erase = readers.unbind(-3)
     inverse = unit_triangular_inverse(of_e.tril(-1))
-    values, erased = inverse @ written, inverse @ erased
+    values, erased = inverse @ write, inverse @ erase
     keys, left = keys.squeeze(-3), total.exp().unsqueeze(-1)
     out, after = chunk_by_chunk(q, of_q, values, keys, left, state, erased)
     return out[:, :, :length], after
-
-
-def reference_channel_delta_rule(
-    q: Tensor, k: Tensor, erased: Tensor, written: Tensor, log_decay: Tensor
-) -> Tensor:
-    """`channel_delta_rule` from an empty state, token by token."""
-    state, outputs = q.new_zeros(*q.shape[:2], q.shape[-1], written.shape[-1]), []
-    for t in range(q.shape[2]):
-        state = log_decay[:, :, t, :, None].exp() * state
-        new = written[:, :, t] - torch.einsum("bhde,bhd->bhe", state, erased[:, :, t])
-        state = state + k[:, :, t, :, None] * new[:, :, None]
-        outputs.append(torch.einsum("bhde,bhd->bhe", state, q[:, :, t]))
-    return torch.stack(outputs, dim=2)
 
 
 def channel_removal_rule(

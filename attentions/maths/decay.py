@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..geometry import CallShape
 from .chunks import CHUNK, in_chunks
 
 
@@ -92,9 +91,6 @@ def decayed_attention(
         The output, (B, H, N, E), and the state after the last token.
     """
     length = q.shape[2]
-    if length == 1:  # decoding: the recurrence as it stands
-        state = state * log_decay.exp().to(q.dtype).unsqueeze(-1) + k.transpose(-2, -1) @ v
-        return q @ state, state
     size = min(CHUNK, length)
     q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
@@ -137,8 +133,3 @@ def chunk_by_chunk(
         outputs.append(torch.baddbmm(torch.bmm(reader, state), weight, new))
         state = torch.baddbmm(rest * state, key, new)
     return torch.cat(outputs, dim=1).unflatten(0, sizes), state.unflatten(0, sizes)
-
-
-def decayed_flops(shape: CallShape) -> int:
-    """Keys meet values, k v^T, and queries read, S^T q, for each token."""
-    return 4 * shape.num_tokens * shape.head_dim * shape.value_dim

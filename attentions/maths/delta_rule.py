@@ -1,17 +1,18 @@
 """The delta rule: a new value replaces, in part, what is stored under its key.
 
     S'_t = exp(g_t) S_{t-1}
-    u_t  = beta_t (v_t - S'_t^T k_t)
+    u_t  = w_t - S'_t^T e_t
     S_t  = S'_t + k_t u_t^T        out_t = S_t^T q_t        g_t <= 0
 
-That is decayed attention over the values u. Within a chunk that finds the state S_0,
+with w_t = beta_t v_t and e_t = beta_t k_t. That is decayed attention over the values u. Within a
+chunk that finds the state S_0,
 
-    u_i + beta_i sum_{j<i} D_ij (k_i . k_j) u_j = beta_i (v_i - D_i S_0^T k_i)
+    u_i + sum_{j<i} D_ij (e_i . k_j) u_j = w_i - D_i S_0^T e_i
 
 with D_ij = exp(g_{j+1} + ... + g_i) and D_i = exp(g_1 + ... + g_i): a triangular system
-(I + A) U = beta (V - D K S_0) whose inverse T knows no state. So T is taken of all chunks at once
-(the UT transform: Yang et al., 2024, arXiv:2406.06484; with decays Yang et al., 2025,
-arXiv:2412.06464), and chunk after chunk is left U = T beta V - (T beta D K) S_0 and the next state.
+(I + A) U = W - D E S_0 whose inverse T knows no state. So T is taken of all chunks at once (the UT
+transform: Yang et al., 2024, arXiv:2406.06484; with decays Yang et al., 2025, arXiv:2412.06464),
+and chunk after chunk is left U = T W - (T D E) S_0 and the next state.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..geometry import CallShape
 from ..precision import backward_without_autocast
 from .chunks import DELTA_CHUNK, in_chunks, power_of_two_chunk
 from .decay import chunk_by_chunk, chunk_decays
@@ -40,65 +40,44 @@ def unit_length(x: Tensor) -> Tensor:
 def delta_rule(
     q: Tensor,
     k: Tensor,
-    v: Tensor,
-    beta: Tensor,
+    erase: Tensor,
+    write: Tensor,
     log_decay: Tensor,
     state: Tensor,
-    removal: Tensor | None = None,
+    *,
+    erases_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Run the recurrence from ``state`` over the tokens, chunk by chunk.
+    """Run S_t = S' + k_t (w_t - X^T e_t)^T from ``state`` over the tokens, chunk by chunk.
 
-    With removal keys r, as in Comba, what is taken away is read under them, and before the decay:
-    u_t = beta_t (v_t - S_{t-1}^T r_t). In the system D_{i-1} and r_i then stand for D_i and k_i.
+    X is S', the decayed state, or S_{t-1} where a token erases first, as in Comba: in the system
+    D_{i-1} then stands for D_i.
 
     Args:
         q: (B, H, N, D).
         k: (B, H, N, D).
-        v: (B, H, N, E).
-        beta: (B, H, N); B may be 1, and N may be 1 if it never changes.
-        log_decay: as beta.
+        erase: e, (B, H, N, D): beta_t k_t in the delta rule.
+        write: w, (B, H, N, E): beta_t v_t in the delta rule.
+        log_decay: g, (B, H, N); B may be 1, and N may be 1 if it never changes.
         state: (B, H, D, E).
-        removal: (B, H, N, D); the keys, read after the decay, if None.
+        erases_first: whether the state is read before it decays.
 
     Returns:
         The output, (B, H, N, E), and the state after the last token.
     """
     length = q.shape[2]
-    if length == 1:
-        return _one_token(q, k, v, beta, log_decay, state, removal)
     size = power_of_two_chunk(length, DELTA_CHUNK)
-    q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
-    beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1)
+    q, k, erase, write = (in_chunks(x, size) for x in (q, k, erase, write))  # (B, H, n, C, ...)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
-    readers, start, pairs = k, from_start, between
-    if removal is not None:
-        readers = in_chunks(removal.to(q.dtype), size)
+    start, pairs = from_start, between
+    if erases_first:
         start = functional.pad(from_start[..., :-1, :], (0, 0, 1, 0), value=1.0)
         pairs = functional.pad(between[..., :-1, :], (0, 0, 1, 0))
-    system = readers @ k.mT * (beta.unsqueeze(-1) * pairs)
-    inverse = unit_triangular_inverse(system) * beta.unsqueeze(-2)  # T beta
-    written, erased = inverse @ v, (inverse * start.mT) @ readers
+    inverse = unit_triangular_inverse(erase @ k.mT * pairs)
+    written, erased = inverse @ write, (inverse * start.mT) @ erase
     weights, seen = (q @ k.mT) * between, q * from_start
     left = from_start[..., -1:, :]
     out, after = chunk_by_chunk(seen, weights, written, k * to_end, left, state, erased)
     return out[:, :, :length], after
-
-
-def _one_token(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor,
-    state: Tensor,
-    removal: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """The recurrence as it stands, for decoding."""
-    before, state = state, state * log_decay.to(q.dtype).exp().unsqueeze(-1)
-    found = k @ state if removal is None else removal.to(q.dtype) @ before
-    new = beta.to(q.dtype).unsqueeze(-1) * (v - found)
-    state = state + k.transpose(-2, -1) @ new
-    return q @ state, state
 
 
 def unit_triangular_inverse(below: Tensor) -> Tensor:
@@ -148,32 +127,3 @@ def joints(below: Tensor, tokens: int) -> Tensor:
     pairs = torch.unflatten(torch.unflatten(below, -1, (-1, 2, tokens)), -4, (-1, 2, tokens))
     joints = pairs[..., :, 1, :, :, 0, :]  # (..., blocks / 2, tokens, blocks / 2, tokens)
     return joints.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
-
-
-def reference_delta_rule(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor,
-    removal: Tensor | None = None,
-) -> Tensor:
-    """`delta_rule` from an empty state: all N x N pairs, and a solver for one system of all."""
-    length = q.shape[2]
-    beta, log_decay = (x.to(q.dtype).expand(-1, q.shape[1], length) for x in (beta, log_decay))
-    total = log_decay.cumsum(dim=-1)
-    decay = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
-    pairs = k @ k.transpose(-2, -1) * decay
-    if removal is not None:  # read before the decay of its own token
-        before = total[..., :, None] - log_decay[..., :, None] - total[..., None, :]
-        pairs = removal @ k.transpose(-2, -1) * before.tril(-1).exp()
-    system = (beta[..., None] * pairs).tril(-1)
-    system = system + torch.eye(length, dtype=q.dtype, device=q.device)
-    values = torch.linalg.solve_triangular(system, beta[..., None] * v, upper=False)
-    out: Tensor = (q @ k.transpose(-2, -1) * decay) @ values
-    return out
-
-
-def delta_flops(shape: CallShape) -> int:
-    """A read of the state under the key, a write, and a read under the query, for each token."""
-    return 6 * shape.num_tokens * shape.head_dim * shape.value_dim

@@ -7,13 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule, unit_length
+from ..maths.delta_rule import unit_length
 from ..maths.gates import HEAD_RATES, spread
 from ..maths.shared_heads import for_every_query_head
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -82,23 +83,8 @@ class Comba(StateCore):
             "removal_key": part * for_every_query_head(unit_length(k), len(part)),
         }
 
-    def update(
-        self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, removal: Tensor
-    ) -> Tensor:
+    def transition(
+        self, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, removal: Tensor
+    ) -> Transition:
         """Decay and removal both take the state as it was."""
-        return g.exp() * state + k.mT @ (beta * (v - removal @ state))
-
-    def chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, *gates_and_state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same, chunk by chunk."""
-        beta, g, removal, state = gates_and_state
-        return delta_rule(q, k, v, beta, g, state, removal)
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """One N x N system for the values, and N x N weights over them."""
-        return reference_delta_rule(*self._inputs(q, k, v, None, gates))
-
-    def flops(self, shape: CallShape) -> int:
-        """A read of the state under the removal key, a write, and a read under the query."""
-        return delta_flops(shape)
+        return Transition(k, beta * v, g, erase=beta * removal, erases_first=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -80,21 +80,6 @@ class DeltaNet(StateCore):
         """One share per head."""
         return {"beta": self.most * widen(self.beta_logit).sigmoid()}
 
-    def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    def transition(self, k: Tensor, v: Tensor, beta: Tensor) -> Transition:
         """Replace what is stored under the key."""
-        return state + k.mT @ (beta * (v - k @ state))
-
-    def chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same, chunk by chunk."""
-        return delta_rule(q, k, v, beta, beta.new_zeros(1, k.shape[1], 1), state)
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """One N x N system for the values, and N x N weights over them."""
-        q, k, v, beta = self._inputs(q, k, v, None, gates)
-        return reference_delta_rule(q, k, v, beta, beta.new_zeros(1, 1, 1))
-
-    def flops(self, shape: CallShape) -> int:
-        """A read of the state under the key, a write, and a read under the query, per token."""
-        return delta_flops(shape)
+        return Transition(k, beta * v, erase=beta * k)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule
 from ..maths.gates import HEAD_RATES, spread
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -62,8 +62,6 @@ class GatedDeltaNet(StateCore):
         negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.
     """
 
-    chunks = staticmethod(delta_rule)
-
     def __init__(
         self,
         geometry: Geometry,
@@ -86,15 +84,6 @@ class GatedDeltaNet(StateCore):
         written, forgotten = widen(self.beta_logit).sigmoid(), -widen(self.log_rate).exp()
         return {"beta": self.most * written, "log_decay": forgotten}
 
-    def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> Tensor:
+    def transition(self, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> Transition:
         """Decay, and then replace what is stored under the key."""
-        state = g.exp() * state
-        return state + k.mT @ (beta * (v - k @ state))
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """One N x N system for the values, and N x N weights over them."""
-        return reference_delta_rule(*self._inputs(q, k, v, None, gates))
-
-    def flops(self, shape: CallShape) -> int:
-        """A read of the state under the key, a write, and a read under the query, per token."""
-        return delta_flops(shape)
+        return Transition(k, beta * v, g, erase=beta * k)

@@ -7,13 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
-from ..maths.delta_rule import delta_flops
 from ..maths.gates import HEAD_RATES, spread
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -88,26 +87,8 @@ class GatedDeltaNet2(StateCore):
             "write": widen(self.write_logit).sigmoid(),
         }
 
-    def update(
-        self, state: Tensor, k: Tensor, v: Tensor, g: Tensor, erase: Tensor, write: Tensor
-    ) -> Tensor:
+    def transition(
+        self, k: Tensor, v: Tensor, g: Tensor, erase: Tensor, write: Tensor
+    ) -> Transition:
         """Decay, erase, write."""
-        state = g.exp().mT * state
-        return state + k.mT @ (write * v - (erase * k) @ state)
-
-    def chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, *gates_and_state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same, chunk by chunk."""
-        *gates, state = gates_and_state
-        g, erase, write = (gate.to(q.dtype) for gate in gates)
-        return channel_delta_rule(q, k, erase * k, write * v, g, state)
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """Token by token, by sums over channels."""
-        q, k, v, g, erase, write = self._inputs(q, k, v, None, gates)
-        return reference_channel_delta_rule(q, k, erase * k, write * v, g)
-
-    def flops(self, shape: CallShape) -> int:
-        """A read of the state under the key, a write, and a read under the query, per token."""
-        return delta_flops(shape)
+        return Transition(k, write * v, g, erase=erase * k)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag, whole
 from ..engines.state import StateCore
-from ..maths.delta_rule import delta_rule
 from ..maths.gates import HEAD_RATES, spread
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -99,41 +97,15 @@ class GatedDeltaProduct(StateCore):
             "more_betas": betas[:, 1:],
         }
 
-    def _inputs(self, *call: Any) -> list[Tensor]:
-        inputs = super()._inputs(*call)
-        if self.log_rate is None:
-            inputs.insert(4, inputs[3].new_zeros(1, inputs[3].shape[1], 1))
-        return inputs
-
-    def update(
-        self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, *more: Tensor
-    ) -> Tensor:
+    def transition(self, k: Tensor, v: Tensor, beta: Tensor, *rest: Tensor) -> list[Transition]:
         """Decay, and then replace what is stored under one key after the other."""
-        state, steps = g.exp() * state, [(k, v, beta)]
+        g, more = (None, rest) if self.log_rate is None else (rest[0], rest[1:])
+        steps = [(k, v, beta)]
         if more:
-            keys, values, betas = (x.movedim(3, 0) for x in more)
-            steps += zip(self.prepare(k, keys)[1], values, betas.unsqueeze(-1), strict=True)
-        for key, value, strength in steps:
-            state = state + key.mT @ (strength * (value - key @ state))
-        return state
-
-    def chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, *more: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """`gated_deltanet` over N R tokens: decay on a token's first step, query on its last."""
-        *more_steps, state = more
-        steps, length = self.gate_axes["r"], q.shape[2]
-        if more_steps:
-            keys, values, betas = (x.to(q.dtype).expand(len(q), *x.shape[1:]) for x in more_steps)
-            beta = beta.expand(k.shape[:3])
-            pairs = ((k, self.prepare(q, keys)[1]), (v, values), (beta, betas))
-            k, v, beta = (torch.cat((x.unsqueeze(3), y), dim=3).flatten(2, 3) for x, y in pairs)
-            g = functional.pad(g.expand(-1, -1, length).unsqueeze(-1), (0, steps)).flatten(2)
-            q = functional.pad(q.unsqueeze(3), (0, 0, steps, 0)).flatten(2, 3)
-        out, state = delta_rule(q, k, v, beta, g, state)
-        return out[:, :, steps :: steps + 1], state
-
-    def flops(self, shape: CallShape) -> int:
-        """R reads of the state under a key, R writes, and a read under the query, per token."""
-        steps = 4 * (self.gate_axes["r"] + 1) + 2
-        return steps * shape.num_tokens * shape.head_dim * shape.value_dim
+            keys, values, betas = more
+            keys, betas = self.prepare(k, keys)[1], betas.unsqueeze(-1)
+            steps += zip(*(x.unbind(3) for x in (keys, values, betas)), strict=True)
+        return [
+            Transition(key, strength * value, g if turn == 0 else None, erase=strength * key)
+            for turn, (key, value, strength) in enumerate(steps)
+        ]

@@ -12,7 +12,7 @@ from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import positive
 from ..engines.state import StateCore
-from ..maths.channel_decay import channel_decayed_attention
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -51,8 +51,6 @@ class Gla(StateCore):
         scale: factor of the queries; head_dim^(-1/2) if None, 1 in the paper.
     """
 
-    chunks = staticmethod(channel_decayed_attention)
-
     def __init__(
         self, geometry: Geometry, temperature: float = 16.0, scale: float | None = None
     ) -> None:
@@ -65,22 +63,6 @@ class Gla(StateCore):
         """One decay per channel."""
         return {"log_decay": functional.logsigmoid(widen(self.decay_logit)) / self.temperature}
 
-    def update(self, state: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
+    def transition(self, k: Tensor, v: Tensor, g: Tensor) -> Transition:
         """Decay, and then write."""
-        return g.exp().mT * state + k.mT @ v
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """The N x N weights written out, channel by channel."""
-        q, k, v, g = self._inputs(q, k, v, None, gates)
-        return weights_by_channel(q, k, g.to(q.dtype)) @ v
-
-
-def weights_by_channel(q: Tensor, k: Tensor, log_decay: Tensor) -> Tensor:
-    """N x N weights, one key channel after the other."""
-    weights = q.new_zeros(*q.shape[:3], q.shape[2])
-    total = log_decay.cumsum(dim=-2)
-    for channel in range(q.shape[-1]):
-        left = total[..., :, None, channel] - total[..., None, :, channel]
-        pairs = q[..., :, None, channel] * k[..., None, :, channel]
-        weights = weights + (pairs * left.tril().exp()).tril()
-    return weights
+        return Transition(k, v, g)

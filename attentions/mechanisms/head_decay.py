@@ -17,6 +17,7 @@ from ..checks import one_of, positive
 from ..engines.state import StateCore
 from ..maths.decay import decayed_attention
 from ..maths.gates import HEAD_RATES, spread
+from ..maths.transition import Transition
 from ..precision import wide_dtype, widen
 from ..registry import register_attention
 
@@ -26,8 +27,6 @@ _LOG_DECAY = Gate("bhn", high=0)
 class HeadDecay(StateCore):
     """S_t = exp(g_t) S_{t-1} + k_t v_t^T and out_t = scale S_t^T q_t, with one g per head."""
 
-    chunks = staticmethod(decayed_attention)
-
     @abstractmethod
     def head_log_decay(self, device: torch.device) -> Tensor:
         """G of a call that gives none, (H,)."""
@@ -36,21 +35,9 @@ class HeadDecay(StateCore):
         """One decay per head."""
         return {"log_decay": self.head_log_decay(k.device)}
 
-    def update(self, state: Any, k: Tensor, v: Tensor, *gates: Tensor) -> Any:
+    def transition(self, k: Tensor, v: Tensor, *gates: Tensor) -> Transition:
         """Decay, and then write."""
-        return gates[0].exp() * state + k.mT @ v
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """The N x N weights written out: scores under a mask of decays."""
-        q, k, v, g = self._inputs(q, k, v, None, gates)
-        return written_out(q, k, v, g)
-
-
-def written_out(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
-    """N x N scores under a mask of decays, and the values that they weigh."""
-    total = log_decay.to(q.dtype).expand(q.shape[:3]).cumsum(dim=-1)
-    decay = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
-    return (q @ k.mT * decay) @ v
+        return Transition(k, v, gates[0])
 
 
 class RetNetState(NamedTuple):
@@ -130,7 +117,7 @@ class RetNet(HeadDecay):
         if self.score_norm == "none":
             return super().update(state, k, v, *gates)
         decay, seen = gates
-        context = super().update(state.context, k, _with_ones(v), decay)
+        context = self.transition(k, _with_ones(v), decay).applied_to(state.context)
         return RetNetState(context, decay.exp() * state.decay_sum + seen)
 
     def read(self, q: Tensor, state: Any, *gates: Tensor) -> Tensor:
@@ -142,7 +129,7 @@ class RetNet(HeadDecay):
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Any]:
         """Eq. 7."""
         if self.score_norm == "none":
-            return decayed_attention(q, k, v, *rest)
+            return self._by_transitions(q, k, v, *rest)
         decay, seen, state = rest
         out, context = decayed_attention(q, k, _with_ones(v), decay, state.context)
         one = q.new_ones(*q.shape[:3], 1)

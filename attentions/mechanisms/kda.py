@@ -7,13 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.channel_delta import channel_delta_rule
-from ..maths.delta_rule import delta_flops
 from ..maths.gates import HEAD_RATES, spread
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -79,18 +78,6 @@ class Kda(StateCore):
         written, forgotten = widen(self.beta_logit).sigmoid(), -widen(self.log_rate).exp()
         return {"beta": self.most * written, "log_decay": forgotten}
 
-    def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> Tensor:
+    def transition(self, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> Transition:
         """Decay, and then replace what is stored under the key."""
-        state = g.exp().mT * state
-        return state + k.mT @ (beta * (v - k @ state))
-
-    def chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same, chunk by chunk."""
-        beta = beta.to(q.dtype).unsqueeze(-1)
-        return channel_delta_rule(q, k, beta * k, beta * v, g, state)
-
-    def flops(self, shape: CallShape) -> int:
-        """A read of the state under the key, a write, and a read under the query, per token."""
-        return delta_flops(shape)
+        return Transition(k, beta * v, g, erase=beta * k)

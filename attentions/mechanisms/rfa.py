@@ -14,9 +14,9 @@ from ..capabilities import Capabilities, Gate
 from ..checks import flag, one_of, positive, random_seed, whole
 from ..engines.kernel import KernelCore
 from ..engines.state import StateCore
-from ..maths.decay import decayed_attention
 from ..maths.feature_maps import direction
 from ..maths.orthogonal import orthogonal_gaussian
+from ..maths.transition import Transition
 from ..precision import wide_dtype, widen
 from ..registry import register_attention
 
@@ -214,9 +214,9 @@ class RfaGated(StateCore, Rfa):
         sizes = (batch_size, g.num_heads, self.feature_dim, g.value_dim + 1)
         return torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
 
-    def update(self, state: Tensor, k: Tensor, v: Tensor, g: Tensor, arrives: Tensor) -> Tensor:
+    def transition(self, k: Tensor, v: Tensor, g: Tensor, arrives: Tensor) -> Transition:
         """The past fades by as much as the new token arrives."""
-        return g.exp() * state + (arrives * k).mT @ _with_ones(v)
+        return Transition(arrives * k, _with_ones(v), g)
 
     def read(self, q: Tensor, state: Tensor, *gates: Tensor) -> Tensor:
         """Weighted values over the sum of weights."""
@@ -224,8 +224,7 @@ class RfaGated(StateCore, Rfa):
 
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         """The same, chunk by chunk."""
-        g, arrives, state = rest
-        sums, state = decayed_attention(q, arrives.unsqueeze(-1) * k, _with_ones(v), g, state)
+        sums, state = self._by_transitions(q, k, v, *rest)
         return self._divided(sums), state
 
     def _divided(self, sums: Tensor) -> Tensor:

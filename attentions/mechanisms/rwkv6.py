@@ -13,8 +13,8 @@ from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import positive
 from ..engines.state import StateCore
-from ..maths.channel_decay import channel_decayed_attention
 from ..maths.gates import HEAD_RATES, spread
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -73,19 +73,23 @@ class Rwkv6(StateCore):
         """The bonus, (H, D)."""
         return (self.bonus,)
 
+    def transition(self, k: Tensor, v: Tensor, w: Tensor, bonus: Tensor) -> Transition:
+        """Decay, and then write."""
+        return Transition(k, v, w)
+
     def one_token(
         self, q: Tensor, k: Tensor, v: Tensor, state: Any, *gates: Tensor
     ) -> tuple[Tensor, Any]:
         """Read, and then decay and write."""
-        w, bonus = gates
-        return q @ state + _own(q, k, v, bonus), w.exp().mT * state + k.mT @ v
+        bonus = gates[-1]
+        return q @ state + _own(q, k, v, bonus), self.update(state, k, v, *gates)
 
     def chunks(
         self, q: Tensor, k: Tensor, v: Tensor, w: Tensor, bonus: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """A query reads where the token before it has written, as in `gla`."""
         later = functional.pad(q[:, :, 1:], (0, 0, 0, 1))
-        out, after = channel_decayed_attention(later, k, v, w, state)
+        out, after = self._by_transitions(later, k, v, w, bonus, state)
         out = torch.cat((q[:, :, :1] @ state, out[:, :, :-1]), dim=2)
         return out + _own(q, k, v, bonus), after
 

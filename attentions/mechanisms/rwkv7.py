@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..engines.state import StateCore
-from ..maths.channel_delta import channel_removal_rule
-from ..maths.delta_rule import delta_flops, unit_length
+from ..maths.delta_rule import unit_length
+from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 
@@ -74,20 +74,8 @@ class Rwkv7(StateCore):
             "removal_rate": widen(self.rate_logit).sigmoid(),
         }
 
-    def update(
-        self, state: Tensor, k: Tensor, v: Tensor, w: Tensor, kappa: Tensor, rate: Tensor
-    ) -> Tensor:
+    def transition(
+        self, k: Tensor, v: Tensor, w: Tensor, kappa: Tensor, rate: Tensor
+    ) -> Transition:
         """Decay and removal both take the state as it was."""
-        return w.exp().mT * state - (rate * kappa).mT @ (kappa @ state) + k.mT @ v
-
-    def chunks(
-        self, q: Tensor, k: Tensor, v: Tensor, *gates_and_state: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same, chunk by chunk."""
-        w, kappa, rate, state = gates_and_state
-        kappa = kappa.to(q.dtype)
-        return channel_removal_rule(q, k, v, kappa, rate.to(q.dtype) * kappa, w, state)
-
-    def flops(self, shape: CallShape) -> int:
-        """A read of the state under the removal key, two writes, and a read under the query."""
-        return delta_flops(shape) + 2 * shape.num_tokens * shape.head_dim * shape.value_dim
+        return Transition(k, v, w, erase=kappa, erased=rate * kappa, erases_first=True)

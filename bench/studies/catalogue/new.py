@@ -63,9 +63,10 @@ from torch import Tensor
 from ..base import Geometry
 from ..capabilities import Capabilities, Gate
 from ..engines.state import StateCore
+from ..maths.transition import Transition
 from ..registry import register_attention""",
         outside="""\
-from attentions import Capabilities, Gate, Geometry, StateCore, register_attention
+from attentions import Capabilities, Gate, Geometry, StateCore, Transition, register_attention
 from torch import Tensor""",
     ),
 }

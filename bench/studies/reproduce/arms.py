@@ -11,10 +11,10 @@ from attentions import (
     Capabilities,
     Gate,
     Geometry,
+    Transition,
     register_attention,
 )
-from attentions.maths.decay import decayed_attention
-from attentions.mechanisms.head_decay import Mamba2Ssd, written_out
+from attentions.mechanisms.head_decay import Mamba2Ssd
 
 _EPS = 1e-6
 
@@ -77,17 +77,7 @@ class AdditiveDecay(Mamba2Ssd):
         """Keys of length 1."""
         return q, functional.normalize(k, dim=-1)
 
-    def update(self, state: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+    def transition(self, k: Tensor, v: Tensor, *gates: Tensor) -> Transition:
         """Decay, and then write a share of the value."""
         beta, log_decay = gates
-        return log_decay.exp() * state + k.mT @ (beta * v)
-
-    def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
-        """Decayed attention over the written share of the values."""
-        beta, log_decay, state = rest
-        return decayed_attention(q, k, beta.unsqueeze(-1) * v, log_decay, state)
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """The dual form: N x N scores under the mask L of decays."""
-        q, k, v, beta, g = self._inputs(q, k, v, None, gates)
-        return written_out(q, k, beta.unsqueeze(-1) * v, g)
+        return Transition(k, beta * v, log_decay)

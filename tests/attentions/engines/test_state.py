@@ -1,4 +1,4 @@
-"""`StateCore`: a recurrence that gives its update alone gets all else."""
+"""`StateCore`: a recurrence that gives its transition or its update alone gets all else."""
 
 import doctest
 import inspect
@@ -12,6 +12,7 @@ from attentions import (
     Gate,
     Geometry,
     StateCore,
+    Transition,
     build_attention,
     register_attention,
     registry,
@@ -30,8 +31,8 @@ CAN = Capabilities(
 )
 
 
-def enter(cls, can=CAN):
-    return register_attention("mine", title="-", source="-", capabilities=can)(cls)
+def enter(cls, can=CAN, name="mine"):
+    return register_attention(name, title="-", source="-", capabilities=can)(cls)
 
 
 class Fading(StateCore):
@@ -70,6 +71,46 @@ def test_an_update_alone_is_a_whole_mechanism():
     state = core.init_state(2, dtype=torch.bfloat16, device=CPU)
     assert state.dtype == torch.float32
     assert core.reference(*inputs()) is None  # it would be forward itself
+
+
+class FadingByTransition(Fading):
+    update = StateCore.update
+
+    def transition(self, k, v, log_decay):
+        return Transition(k, v, log_decay)
+
+
+def test_a_transition_gives_what_an_update_gives_and_a_reference_too():
+    slow, core = enter(Fading)(geometry()), enter(FadingByTransition, name="ours")(geometry())
+    given = {"log_decay": -torch.rand(2, 4, 70).double()}
+    out = slow(*inputs(), **given)
+    torch.testing.assert_close(core(*inputs(), **given), out)
+    torch.testing.assert_close(core.reference(*inputs(), **given), out)
+    state = core.init_state(2, dtype=torch.double, device=CPU)
+    torch.testing.assert_close(core.step(*inputs(), state, **given)[0], out)
+    shape = call_of(70, 8, 6, batch_size=2, num_heads=4, causal=True)
+    assert core.flops(shape) == slow.flops(shape) == 4 * 2 * 4 * 70 * 8 * 6
+
+
+@pytest.mark.parametrize(
+    ("name", "products", "settings"),
+    [
+        *(("gla", 2, {}), ("kda", 3, {}), ("comba", 3, {}), ("rwkv7", 4, {})),
+        ("gated_deltaproduct", 7, {"num_householder": 3}),
+    ],
+)
+def test_flops_count_the_products_of_a_token(name, products, settings):
+    shape = call_of(70, 8, 6, batch_size=2, num_heads=4, causal=True)
+    core = build_attention(name, geometry(), **settings)
+    assert core.flops(shape) == products * 2 * 2 * 4 * 70 * 8 * 6
+
+
+def test_a_core_without_transition_and_update_says_what_it_needs():
+    class Nothing(StateCore):
+        learned_gates = Fading.learned_gates
+
+    with pytest.raises(TypeError, match="mine: a StateCore needs a method transition or update"):
+        enter(Nothing)(geometry())(*inputs())
 
 
 def test_signatures_name_the_gates_and_checks_stand_before_them():

@@ -10,7 +10,14 @@ from attentions.maths.decay import decayed_attention
 from attentions.maths.delta_rule import delta_rule
 from tests.attentions.maths.recurrences import token_by_token
 
-RULES = (decayed_attention, channel_decayed_attention, delta_rule)
+
+def with_betas(q, k, v, beta, log_decay, state):
+    """The delta rule: a share beta of the value under a key gives way."""
+    beta = beta.unsqueeze(-1)
+    return delta_rule(q, k, beta * k, beta * v, log_decay, state)
+
+
+RULES = (decayed_attention, channel_decayed_attention, with_betas)
 LENGTHS = (1, 5, CHUNK, CHUNK + 1, 5 * CHUNK + 7)
 every_rule = pytest.mark.parametrize("rule", RULES)
 
@@ -59,7 +66,7 @@ def test_any_gate_is_finite_and_so_are_its_gradients(rule, value, beta, keys, qk
 
 
 @pytest.mark.parametrize("length", [1, CHUNK, 3 * CHUNK + 5])
-@pytest.mark.parametrize("rule", [decayed_attention, delta_rule])
+@pytest.mark.parametrize("rule", [decayed_attention, with_betas])
 def test_gates_that_never_change_may_be_given_once(rule, length, qkv):
     q, k, v, *betas, _, state = made(rule, qkv, length)
     once = torch.tensor([-0.5, -0.01, 0.0], dtype=torch.float64)[None, :, None]
