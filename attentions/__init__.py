@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .geometry import CallShape, Geometry
     from .integrations.replace import replace_attention, replaced_attention
     from .layer import MultiHeadAttention, build_layer
-    from .maths.transition import Transition
+    from .maths.recurrences.transition import Transition
     from .models import ModelInfo, build_model, model_info, model_names
     from .registry import (
         attention_class,
@@ -80,7 +80,7 @@ _HOME = {
     ),
     "PairCore": "engines.pair",
     "StateCore": "engines.state",
-    "Transition": "maths.transition",
+    "Transition": "maths.recurrences.transition",
     **dict.fromkeys(("replace_attention", "replaced_attention"), "integrations.replace"),
 }
 

@@ -15,8 +15,8 @@ from .capabilities import Capabilities, Gate
 from .checks import equal_lengths
 from .geometry import CallShape, Geometry
 from .inputs import check_devices, check_heads, check_tokens
-from .maths.documents import by_document
-from .maths.masks import check_dense_mask, check_key_mask, hide_keys
+from .maths.pairs.documents import by_document
+from .maths.pairs.masks import check_dense_mask, check_key_mask, hide_keys
 from .signatures import keywords_of, refuse_unknown
 from .steps import map_tensors, with_checked_sizes, with_checked_tokens
 

@@ -165,7 +165,7 @@ class Capabilities:
     exports: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Refuse gates without their shapes, as a list of names would be, and what is no words."""
+        """Refuse gates without their shapes, such as a list of names, and what is not text."""
         for name in _WORDS:
             words = getattr(self, name)
             if isinstance(words, str) or not isinstance(words, Collection):

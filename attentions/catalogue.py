@@ -226,7 +226,7 @@ def _foreign_entries(file: Path, ours: Mapping[str, CatalogueEntry]) -> Iterator
 def _rows(file: Path) -> Iterator[tuple[ast.Call, dict[str, ast.expr]]]:
     """Rows of a table of operators, and the constants of the file."""
     text = file.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(text)) if "Operator(" in text else ():
+    for node in ast.walk(_parsed(text)) if "Operator(" in text else ():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in _ROWS:
             yield node, _constants(text)
 
@@ -238,7 +238,7 @@ def _registered(
     text = file.read_text(encoding="utf-8")
     if f"@{_DECORATOR}" not in text and f"@{_OPERATORS}" not in text:
         return
-    for node in ast.parse(text).body:
+    for node in _parsed(text).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             by = _DECORATOR if isinstance(node, ast.ClassDef) else _OPERATORS
             for call in node.decorator_list:
@@ -247,9 +247,14 @@ def _registered(
 
 
 @cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@cache
 def _constants(text: str) -> dict[str, ast.expr]:
     found: dict[str, ast.expr] = {}
-    for node in ast.parse(text).body:
+    for node in _parsed(text).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             found[node.targets[0].id] = node.value
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:

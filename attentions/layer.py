@@ -13,10 +13,10 @@ from torch.nn import functional
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .checks import flag, one_of, whole
 from .inputs import mask_given
-from .maths.delta_rule import unit_length
 from .maths.heads import merge_heads, split_heads
 from .maths.norms import normalise, reference_normalise
-from .maths.projected import ProjectedGates
+from .maths.recurrences.delta_rule import unit_length
+from .maths.recurrences.projected import ProjectedGates
 from .maths.rotary import turn_pairs
 from .maths.shared_heads import SharedHeads, for_every_query_head
 from .maths.short_convolution import convolve_tokens, reference_convolve_tokens, short_convolution

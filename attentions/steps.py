@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .checks import whole
 from .inputs import DTYPES, check_devices
-from .maths.masks import hide_keys
+from .maths.pairs.masks import hide_keys
 from .precision import is_autocast
 from .signatures import keywords_of, refuse_unknown
 

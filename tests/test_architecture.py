@@ -159,4 +159,6 @@ def test_what_asks_for_the_machine_is_found():
         "libc.call('madvise')",
     ):
         assert len(weather(Module("attentions.mechanisms.nala", source))) == 1, source
-    assert not weather(Module("attentions.maths.decay", "import torch\ntorch.ops.aten.mul(x, x)"))
+    assert not weather(
+        Module("attentions.maths.recurrences.decay", "import torch\ntorch.ops.aten.mul(x, x)")
+    )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..maths.pairs.tiles import Tiling
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import Tiling
 
 _LARGEST_BLOCK = 128
 """Queries of a block: with more, too many of its pairs lie outside the band."""

@@ -14,14 +14,14 @@ from torch.nn import functional
 
 from ..base import CallShape
 from ..inputs import is_eager_cpu
-from ..maths.blocks import (
+from ..maths.pairs.blocks import (
     best_blocks,
     block_means,
     blocks_before,
     keys_of_blocks,
     pairs_of_blocks,
 )
-from ..maths.tiles import Tiling, scaled, tiled_flops
+from ..maths.pairs.tiles import Tiling, scaled, tiled_flops
 from ..precision import backward_without_autocast, widen
 from .pair import Attend, PairCore
 from .tiled_pairs import SoftmaxWeights, plain_gradients, tiled_pairs

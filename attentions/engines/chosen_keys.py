@@ -11,8 +11,8 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from ..inputs import is_followed, is_transformed
+from ..maths.pairs.tiles import Tiling, scaled
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import Tiling, scaled
 from ..precision import backward_without_autocast
 from .tiled_pairs import SoftmaxWeights, plain_gradients, plain_pairs
 

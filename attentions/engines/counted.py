@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..base import Attention, CallShape, Mechanism
-from ..maths.chunks import CHUNK
+from ..maths.recurrences.chunks import CHUNK
 from .gates import TakesGates
 
 

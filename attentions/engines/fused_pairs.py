@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+from ..maths.pairs.tiles import Tiling
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import Tiling
 from .tiled_pairs import SoftmaxWeights, are_transformed, plain_gradients, plain_pairs
 
 

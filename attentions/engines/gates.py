@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..base import Attention
 from ..capabilities import Gate
-from ..maths.gates import ERASED, token_gate
+from ..maths.recurrences.gates import ERASED, token_gate
 from ..maths.shared_heads import for_every_query_head
 
 

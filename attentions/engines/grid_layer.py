@@ -8,10 +8,10 @@ from torch.nn import functional
 from ..base import Attention, AttentionLayer, CallShape
 from ..checks import fills_grid, one_of
 from ..inputs import mask_given
-from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
-from ..maths.masks import hide_tokens
 from ..maths.norms import reference_normalise
+from ..maths.pairs.masks import hide_tokens
+from ..maths.vision.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..precision import float16_in_float32
 
 _LEPE_SIZE = 5

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..base import CallShape
 from ..checks import equal_lengths, whole
-from ..maths.cache import (
+from ..maths.pairs.cache import (
     PairState,
     all_kept,
     is_followed_step,
@@ -21,9 +21,9 @@ from ..maths.cache import (
     take_turn,
     written,
 )
-from ..maths.masks import allowed_pairs, near_pairs
+from ..maths.pairs.masks import allowed_pairs, near_pairs
+from ..maths.pairs.tiles import Tiling, last_pairs, tile_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
-from ..maths.tiles import Tiling, last_pairs, tile_pairs
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .fused_pairs import are_torchs, fused_pairs
 from .gates import TakesGates

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..base import CallShape
-from ..maths.cache import PairState, kept_tokens, room_for, room_to_keep, written
-from ..maths.chunks import CHUNK
-from ..maths.delta_rule import unit_triangular_inverse
-from ..maths.masks import allowed_pairs
+from ..maths.pairs.cache import PairState, kept_tokens, room_for, room_to_keep, written
+from ..maths.pairs.masks import allowed_pairs
+from ..maths.recurrences.chunks import CHUNK
+from ..maths.recurrences.delta_rule import unit_triangular_inverse
 from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .gates import by_token

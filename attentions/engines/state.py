@@ -12,17 +12,17 @@ from torch import Tensor
 
 from ..base import CallShape
 from ..checks import positive
-from ..maths.delta_rule import unit_length
 from ..maths.heads import by_few_heads
-from ..maths.masks import hide_keys
-from ..maths.shared_heads import for_every_query_head
-from ..maths.transition import (
+from ..maths.pairs.masks import hide_keys
+from ..maths.recurrences.delta_rule import unit_length
+from ..maths.recurrences.transition import (
     Transition,
     Transitions,
     parts_of,
     run_token_by_token,
     run_transitions,
 )
+from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from ..steps import map_tensors
 from .counted import counted_flops
@@ -162,11 +162,12 @@ class StateCore(TakesGates):
             inputs = self._inputs(q, k, v, key_mask, gates)
             empty = self.init_state(len(q), dtype=q.dtype, device=q.device)
             self._refuse_odd_state(empty)
-            one = q.shape[2] == 1 and self.chunks is None
-            out = from_empty(self._run(key_mask, one=one), inputs, empty)
+            out = from_empty(self._run(key_mask), inputs, empty)
             return within_range(out, q.dtype)
 
-    def _run(self, key_mask: Tensor | None, *, one: bool) -> Callable[..., tuple[Tensor, Any]]:
+    def _run(
+        self, key_mask: Tensor | None, *, one: bool = False
+    ) -> Callable[..., tuple[Tensor, Any]]:
         """The fastest form for such tokens: from q, k, v, gates and a state."""
         if self.skips_hidden and key_mask is not None:
             return partial(self._one_by_one, kept=key_mask)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..inputs import is_followed, is_transformed
+from ..maths.pairs.tiles import Tiling, scaled
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import Tiling, scaled
 from ..precision import backward_without_autocast
 
 
@@ -85,7 +85,7 @@ def tiled_pairs(
 
 
 def are_transformed(tensors: Sequence[Tensor | None], masks: Sequence[Tensor | None] = ()) -> bool:
-    """Whether a transform follows some of them; a mask that was made under one is no such case."""
+    """Whether a transform follows some of them; a mask that was made under one is not such a case."""
     return not torch.compiler.is_compiling() and (
         any(x is not None and is_transformed(x) for x in tensors)
         or any(x is not None and is_followed(x) for x in masks)

@@ -141,7 +141,7 @@ def replaced_attention(
         A new module.
 
     Raises:
-        ValueError: it is no attention of these kinds, or the mechanism cannot do what it needs.
+        ValueError: it is not an attention of these kinds, or the mechanism cannot do what it needs.
         TypeError: a hyperparameter that the mechanism does not take.
     """
     if not isinstance(attention, nn.Module):

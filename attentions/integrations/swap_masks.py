@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..base import Attention
-from ..maths.masks import causal_pairs
+from ..maths.pairs.masks import causal_pairs
 
 
 def mix(

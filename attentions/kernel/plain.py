@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..maths.feature_maps import exp_
-from ..maths.masks import count_keys
+from ..maths.pairs.masks import count_keys
 from ..precision import widen
 from .causal import causal_sums, cheap_pairs, chunked, divisor, no_past
 from .derivatives import Parts, as_parts

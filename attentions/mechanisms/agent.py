@@ -12,9 +12,9 @@ from torch.nn import functional
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import fills_grid, flag, whole
-from ..maths.class_token import grid_beside
-from ..maths.grid import image_of, tokens_of
 from ..maths.heads import by_few_heads
+from ..maths.vision.class_token import grid_beside
+from ..maths.vision.grid import image_of, tokens_of
 from ..precision import in_wide_precision, widen
 from ..registry import register_attention
 

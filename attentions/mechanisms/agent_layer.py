@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, one_of
-from ..maths.class_token import add_on_grid, reference_add_on_grid
-from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
+from ..maths.vision.class_token import add_on_grid, reference_add_on_grid
+from ..maths.vision.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..precision import float16_in_float32
 from ..registry import register_attention
 from .agent import Agent

@@ -34,7 +34,7 @@ class BlockSparse(Attention):
     nor has to be kept, and a causal form's is the same for any length.
 
     Defaults are the paper's for its base models, 64 tokens to a block, 2 global, 3 near and 3
-    random blocks. A length that is no multiple of the block size ends in a smaller block; a
+    random blocks. A length that is not a multiple of the block size ends in a smaller block; a
     sequence of few blocks is computed with all pairs, under a mask.
 
     Hazards:

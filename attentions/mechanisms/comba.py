@@ -11,10 +11,10 @@ from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.delta_rule import unit_length
-from ..maths.gates import HEAD_RATES, spread
+from ..maths.recurrences.delta_rule import unit_length
+from ..maths.recurrences.gates import HEAD_RATES, spread
+from ..maths.recurrences.transition import Transition
 from ..maths.shared_heads import for_every_query_head
-from ..maths.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 

@@ -12,10 +12,10 @@ from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, odd_width, one_of
 from ..inputs import mask_given
-from ..maths.grid import depthwise, image_of, reference_depthwise, tokens_of
 from ..maths.heads import merge_heads, split_heads
-from ..maths.masks import hide_tokens
-from ..maths.reduced_grid import ReducedGrid, reference_stretch, stretch
+from ..maths.pairs.masks import hide_tokens
+from ..maths.vision.grid import depthwise, image_of, reference_depthwise, tokens_of
+from ..maths.vision.reduced_grid import ReducedGrid, reference_stretch, stretch
 from ..precision import float16_in_float32
 from ..registry import register_attention
 from .flatten import Flatten

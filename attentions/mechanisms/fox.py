@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..engines.pair import PairCore
-from ..maths.gates import spread
+from ..maths.recurrences.gates import spread
 from ..precision import widen
 from ..registry import register_attention
 

@@ -11,8 +11,8 @@ from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.gates import HEAD_RATES, spread
-from ..maths.transition import Transition
+from ..maths.recurrences.gates import HEAD_RATES, spread
+from ..maths.recurrences.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 

@@ -12,7 +12,7 @@ from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import positive
 from ..engines.state import StateCore
-from ..maths.transition import Transition
+from ..maths.recurrences.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 

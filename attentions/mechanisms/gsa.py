@@ -12,8 +12,8 @@ from ..base import CallShape, Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import positive, whole
 from ..engines.state import StateCore
-from ..maths.channel_decay import channel_decayed_attention, value_decayed_attention
-from ..maths.gates import HEAD_RATES, spread
+from ..maths.recurrences.channel_decay import channel_decayed_attention, value_decayed_attention
+from ..maths.recurrences.gates import HEAD_RATES, spread
 from ..precision import wide_dtype, widen
 from ..registry import register_attention
 

@@ -15,9 +15,9 @@ from ..base import CallShape, Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import one_of, positive
 from ..engines.state import StateCore
-from ..maths.decay import decayed_attention
-from ..maths.gates import HEAD_RATES, spread
-from ..maths.transition import Transition
+from ..maths.recurrences.decay import decayed_attention
+from ..maths.recurrences.gates import HEAD_RATES, spread
+from ..maths.recurrences.transition import Transition
 from ..precision import wide_dtype, widen
 from ..registry import register_attention
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..base import Attention, CallShape
 from ..capabilities import Capabilities
-from ..maths.masks import count_keys
+from ..maths.pairs.masks import count_keys
 from ..precision import in_wide_precision
 from ..registry import register_attention
 

@@ -13,9 +13,9 @@ from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, one_of
 from ..inputs import mask_given
-from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ..maths.heads import merge_heads, split_heads
-from ..maths.masks import hide_tokens
+from ..maths.pairs.masks import hide_tokens
+from ..maths.vision.class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ..precision import float16_in_float32
 from ..registry import register_attention
 from .inline import InLine

@@ -13,10 +13,10 @@ from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag, whole
 from ..inputs import check_tokens
-from ..maths.cache import room_for, write
 from ..maths.heads import merge_heads, split_heads
+from ..maths.pairs.cache import room_for, write
+from ..maths.pairs.tiles import tiled_flops
 from ..maths.rotary import turn_pairs
-from ..maths.tiles import tiled_flops
 from ..precision import float16_in_float32, widen
 from ..registry import register_attention
 

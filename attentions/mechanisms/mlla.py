@@ -9,10 +9,10 @@ from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER, Capabilities
 from ..checks import fills_grid, flag, one_of, positive
 from ..maths.feature_maps import elu_plus_one
-from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.kernel_attention import kernel_flops
 from ..maths.rotary import turns
+from ..maths.vision.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..precision import float16_in_float32, in_wide_precision, wide_dtype
 from ..registry import register_attention
 from .linear import Linear

@@ -9,7 +9,7 @@ from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import whole
 from ..engines.chosen_blocks import BlockCore
-from ..maths.blocks import block_scores
+from ..maths.pairs.blocks import block_scores
 from ..registry import register_attention
 
 

@@ -28,7 +28,7 @@ def check_powers(mechanism: str, lam: float, tau: float, key_power: float) -> No
     because = "or gradients at zero are infinite"
     at_least(mechanism, "lam * tau (the least power)", lam * tau, 1, because=because)
     at_least(mechanism, "key_power", key_power, 1, because=because)
-    because = "or features are no numbers of float32"
+    because = "or features are not finite in float32"
     greatest = lam * (tau + 1)
     at_most(mechanism, "lam * (tau + 1) (the greatest power)", greatest, _GREATEST, because=because)
     at_most(mechanism, "key_power", key_power, _GREATEST, because=because)
@@ -65,7 +65,7 @@ class Nala(KernelCore):
         - A zero query has no direction: its features and its output are zero, and gradients are
           finite.
         - Where all keys are short, eps takes the output towards zero: at norms of 1e-6 it is 1e-14.
-        - With ``rope`` it is no mean: weights may be negative and do not sum to 1, and constant
+        - With ``rope`` it is not a mean: weights may be negative and do not sum to 1, and constant
           values do not come back constant.
         - The power saturates: queries with norms well above 1 all have about lam (tau + 1), so with
           unit-variance channels the norms hardly matter.

@@ -10,9 +10,9 @@ from ..capabilities import Capabilities, Gate
 from ..checks import whole
 from ..engines.chosen_blocks import BlockCore
 from ..engines.pair import Attend
-from ..maths.blocks import block_means, block_scores, blocks_before, pairs_of_blocks
+from ..maths.pairs.blocks import block_means, block_scores, blocks_before, pairs_of_blocks
+from ..maths.pairs.tiles import last_pairs, tile_pairs
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import last_pairs, tile_pairs
 from ..precision import widen
 from ..registry import register_attention
 

@@ -11,8 +11,8 @@ from ..base import CallShape, Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.past import Chunk, PastCore, inverse_width, unit_inverse
-from ..maths.delta_rule import unit_length
-from ..maths.gates import HEAD_RATES, spread
+from ..maths.recurrences.delta_rule import unit_length
+from ..maths.recurrences.gates import HEAD_RATES, spread
 from ..precision import widen
 from ..registry import register_attention
 

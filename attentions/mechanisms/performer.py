@@ -13,8 +13,8 @@ from ..capabilities import Capabilities
 from ..checks import at_least, at_most, one_of, random_seed, whole
 from ..engines.kernel import KernelCore, Parts
 from ..maths.feature_maps import exp_
-from ..maths.masks import hide_keys
 from ..maths.orthogonal import orthogonal_gaussian
+from ..maths.pairs.masks import hide_keys
 from ..maths.running_max import CHUNK, RunningMaxState, running_max_attention, running_max_flops
 from ..precision import in_wide_precision, wide_dtype, widen, without_autocast
 from ..registry import register_attention

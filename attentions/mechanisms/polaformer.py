@@ -74,7 +74,7 @@ class Polaformer(KernelCore):
         eps: float = 1e-6,
     ) -> None:
         super().__init__(geometry)
-        because = "or features are no numbers of float32"
+        because = "or features are not finite in float32"
         self.alpha = at_most(
             self.name,
             "alpha",

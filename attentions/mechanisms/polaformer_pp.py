@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, one_of, positive
-from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.rotary import reference_rotate, rotate
+from ..maths.vision.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..precision import float16_in_float32, in_wide_precision, widen
 from ..registry import register_attention
 

@@ -16,7 +16,7 @@ from ..engines.kernel import KernelCore
 from ..engines.state import StateCore
 from ..maths.feature_maps import direction
 from ..maths.orthogonal import orthogonal_gaussian
-from ..maths.transition import Transition
+from ..maths.recurrences.transition import Transition
 from ..precision import wide_dtype, widen
 from ..registry import register_attention
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
 from ..engines.state import StateCore
-from ..maths.delta_rule import unit_length
-from ..maths.transition import Transition
+from ..maths.recurrences.delta_rule import unit_length
+from ..maths.recurrences.transition import Transition
 from ..precision import widen
 from ..registry import register_attention
 

@@ -9,7 +9,7 @@ from ..capabilities import Capabilities
 from ..checks import whole
 from ..engines.band import Band, banded
 from ..engines.pair import Attend, PairCore
-from ..maths.tiles import Tiling
+from ..maths.pairs.tiles import Tiling
 from ..precision import widen
 from ..registry import register_attention
 

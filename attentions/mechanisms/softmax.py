@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import one_of
-from ..maths.cache import CachedSoftmax
-from ..maths.masks import allowed_pairs
+from ..maths.pairs.cache import CachedSoftmax
+from ..maths.pairs.masks import allowed_pairs
 from ..maths.shared_heads import for_every_query_head
 from ..registry import register_attention
 

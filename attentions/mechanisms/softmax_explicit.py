@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..base import CallShape
 from ..capabilities import Capabilities
-from ..maths.cache import CachedSoftmax
-from ..maths.masks import allowed_pairs
+from ..maths.pairs.cache import CachedSoftmax
+from ..maths.pairs.masks import allowed_pairs
 from ..precision import in_wide_precision
 from ..registry import register_attention
 from .softmax import decoded_pairs_flops, explicit_softmax

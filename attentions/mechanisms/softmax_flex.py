@@ -13,8 +13,8 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag
-from ..maths.masks import allowed_pairs
-from ..maths.tiles import tiled_flops
+from ..maths.pairs.masks import allowed_pairs
+from ..maths.pairs.tiles import tiled_flops
 from ..registry import register_attention
 from .softmax import explicit_softmax
 

@@ -10,7 +10,7 @@ from ..capabilities import Capabilities
 from ..checks import whole
 from ..engines.chosen_keys import best_keys, scored_pairs
 from ..engines.pair import Attend, PairCore
-from ..maths.tiles import Tiling
+from ..maths.pairs.tiles import Tiling
 from ..precision import widen
 from ..registry import register_attention
 

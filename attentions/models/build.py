@@ -188,7 +188,7 @@ def _own_factory(name: str) -> Callable[..., Any]:
     elif not path.is_file():
         wrong = f"there is no file {text}"
     elif not function.isidentifier():
-        wrong = f"{function!r} after the colon is no name of a function"
+        wrong = f"{function!r} after the colon is not the name of a function"
     if wrong:
         raise ValueError(
             f"{name!r} names no factory: {wrong}. An existing Python file, a colon and a function "

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ..base import Attention, Geometry
 from ..engines.grid_layer import GridLayer
-from ..maths.grid import image_of, tokens_of
+from ..maths.vision.grid import image_of, tokens_of
 from ..mechanisms.grid_layers import NalaVanilla
 from ._parts import DropPath, check_image, drop_path_rates, start_narrow
 from ._swap import Swap

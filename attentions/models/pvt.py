@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from ..base import Attention
 from ..layer import MultiHeadAttention
-from ..maths.grid import image_of, tokens_of
 from ..maths.heads import merge_heads, split_heads
-from ..maths.reduced_grid import ReducedGrid
+from ..maths.vision.grid import image_of, tokens_of
+from ..maths.vision.reduced_grid import ReducedGrid
 from ._parts import DropPath, check_image, drop_path_rates, start_narrow
 from ._swap import Swap
 from .catalogue import ModelInfo

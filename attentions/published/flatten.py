@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..checks import fills_grid
-from ..maths.grid import convolve_on_grid, image_of, tokens_of
 from ..maths.heads import merge_heads, split_heads
+from ..maths.vision.grid import convolve_on_grid, image_of, tokens_of
 from ..mechanisms.flatten import Flatten
 from ..mechanisms.flatten_layer import FlattenLayer
 from .entry import published

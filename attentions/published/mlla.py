@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..checks import fills_grid
-from ..maths.grid import convolve_on_grid
 from ..maths.heads import merge_heads, split_heads
 from ..maths.tables import kept
+from ..maths.vision.grid import convolve_on_grid
 from ..mechanisms.mlla import Mlla
 from .entry import published
 from .mean_weights import averaged

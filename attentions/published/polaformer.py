@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..checks import fills_grid
-from ..maths.grid import convolve_on_grid
 from ..maths.heads import merge_heads, split_heads
+from ..maths.vision.grid import convolve_on_grid
 from ..mechanisms.polaformer import Polaformer
 from ..mechanisms.polaformer_pp import PolaformerPP
 from .entry import published

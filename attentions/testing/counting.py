@@ -32,16 +32,25 @@ def _solve(a: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     return int(math.prod(a[:-2]) * (2 * a[-1] ** 3 // 3 + 2 * a[-1] ** 2 * columns))
 
 
+def _outer_product(
+    _: Any, column: Any, row: Any, *__: Any, out_shape: Any = None, **___: Any
+) -> int:
+    # As of a product of matrices with one column and one row; anything else scales elements.
+    is_outer = len(column) > 1 and len(row) > 1 and column[-1] == row[-2] == 1
+    return 2 * math.prod(out_shape) if is_outer and out_shape else 0
+
+
 def missing_formulas() -> dict[Any, Callable[..., int]]:
     """FLOP formulas, by operator, that the running torch lacks.
 
     They are those of the CPU's fused attention, which torch's counter takes for 0 FLOPs
-    (pytorch#195460), and of solves.
+    (pytorch#195460), of solves, and of outer products that are added to a matrix.
     """
     ours = {
         aten._scaled_dot_product_flash_attention_for_cpu: _cpu_flash,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_flash_backward,
         aten._linalg_solve_ex: _solve,
+        aten.addcmul: _outer_product,
     }
     return {op: shape_wrapper(f) for op, f in ours.items() if op not in flop_registry}
 

@@ -320,7 +320,7 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
     allowed = torch.cat([_changes(sample, q, k, keys) for keys in groups]).T
     scores = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).masked_fill(~allowed, -torch.inf)
     expected, out = scores.softmax(dim=-1).nan_to_num(0.0) @ v, sample.call()
-    # A factor per query, such as the share that a sink leaves, is no matrix product.
+    # A factor per query, such as the share that a sink leaves, is not a matrix product.
     squares = expected.square().sum(dim=-1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
     if not _agree((out * expected).sum(dim=-1, keepdim=True) / squares * expected, out):
         return None

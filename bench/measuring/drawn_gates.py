@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions import Gate
-from attentions.maths.projected import Size, projections, sizes_per_token
+from attentions.maths.recurrences.projected import Size, projections, sizes_per_token
 
 _WEIGHT_SEED, _TOKEN_SEED = 0, 600
 _NUM_WINDOWS, _STEP = 4099, 1009

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from attentions.maths.projected import Size
+from attentions.maths.recurrences.projected import Size
 from bench.measuring.drawn_gates import gates_of
 
 _SHORT, _LONG = 3072, 6144

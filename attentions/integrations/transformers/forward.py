@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base import Attention
-from ...maths.masks import causal_pairs
+from ...maths.pairs.masks import causal_pairs
 from ...maths.shared_heads import KeepsKeysAndValues, SharedHeads
 from ...registry import attention_class
 from ..swap_masks import from_additive, mix

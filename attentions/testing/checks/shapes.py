@@ -28,7 +28,7 @@ Shape = tuple[int, int, int, int, int]
 
 AWKWARD: tuple[Shape, ...] = (
     (1, 1, 1, 4, 4),  # one token
-    (2, 1, 7, 5, 3),  # one head, and widths that are no power of two
+    (2, 1, 7, 5, 3),  # one head, and widths that are not powers of two
     (1, 3, 61, 12, 20),  # a prime number of tokens, so a grid of one row
     (3, 2, 131, 6, 6),  # a whole chunk of 128 and a part, or two of 64 and a part
     (1, 2, 128, 24, 96),  # whole chunks and nothing else

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions import MultiHeadAttention
-from attentions.maths.projected import ProjectedGates
+from attentions.maths.recurrences.projected import ProjectedGates
 from bench.core.cli.entries import LAYERS
 from bench.core.record import REFERENCE
 from bench.measuring.tasks.base import Recipe, Task, seeded

@@ -63,7 +63,7 @@ from torch import Tensor
 from ..base import Geometry
 from ..capabilities import Capabilities, Gate
 from ..engines.state import StateCore
-from ..maths.transition import Transition
+from ..maths.recurrences.transition import Transition
 from ..registry import register_attention""",
         outside="""\
 from attentions import Capabilities, Gate, Geometry, StateCore, Transition, register_attention

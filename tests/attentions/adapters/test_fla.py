@@ -10,7 +10,7 @@ import torch
 from attentions import Geometry, attention_class, attention_names, build_attention
 from attentions.adapters.fla import OPERATORS
 from attentions.capabilities import DTYPES
-from attentions.maths.delta_rule import unit_length
+from attentions.maths.recurrences.delta_rule import unit_length
 from tests.attentions.adapters.fla_operators import KERNELS
 
 SEQ_LEN, HEADS, KEY_DIM, VALUE_DIM = 13, 3, 8, 6

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attentions.engines.tiled_pairs import tiled_pairs
-from attentions.maths.tiles import Tiling
+from attentions.maths.pairs.tiles import Tiling
 from attentions.mechanisms.softmax import explicit_softmax
 from attentions.mechanisms.softmax_chunked import SoftmaxChunked
 

@@ -7,7 +7,7 @@ import torch
 
 import attentions
 from attentions import Gate, Geometry, build_attention
-from attentions.maths.projected import ProjectedGate, ProjectedGates
+from attentions.maths.recurrences.projected import ProjectedGate, ProjectedGates
 from bench.measuring.drawn_gates import gates_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")

@@ -48,8 +48,8 @@ def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
         }
         for name in ("softmax", "nala", "head_decay")
     }
-    assert "maths/decay.py" in made_of["head_decay"]
-    assert "maths/decay.py" not in made_of["softmax"] | made_of["nala"]
+    assert "recurrences/decay.py" in made_of["head_decay"]
+    assert "recurrences/decay.py" not in made_of["softmax"] | made_of["nala"]
     assert "kernel/tiles.py" in made_of["nala"]
     assert "kernel/tiles.py" not in made_of["softmax"] | made_of["head_decay"]
     assert "mechanisms/nala.py" in made_of["nala"]

@@ -46,12 +46,14 @@ class Transition(NamedTuple):
     def applied_to(self, before: Tensor) -> Tensor:
         """The state after one token, (B, H, D, E), from the one before it."""
         state = before if self.log_decay is None else self.log_decay.exp().mT * before
-        if self.erase is None:
-            return state + self.key.mT @ self.write
-        found = self.erase @ (before if self.erases_first else state)
-        if self.erased is None:
-            return state + self.key.mT @ (self.write - found)
-        return state - self.erased.mT @ found + self.key.mT @ self.write
+        new = self.write
+        if self.erase is not None:
+            found = self.erase @ (before if self.erases_first else state)
+            if self.erased is None:
+                new = new - found
+            else:
+                state = torch.addcmul(state, self.erased.mT, found, value=-1)
+        return torch.addcmul(state, self.key.mT, new)
 
     def num_products(self) -> int:
         """Products of D x E that a token needs: its write, and what it reads and erases."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.maths.gates import SelectiveDecay, spread
+from attentions.maths.recurrences.gates import SelectiveDecay, spread
 
 
 def test_spread_numbers_have_equal_ratios_and_stay_within_their_bounds():

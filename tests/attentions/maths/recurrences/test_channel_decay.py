@@ -1,7 +1,7 @@
 import torch
 
-from attentions.maths.channel_decay import channel_decayed_attention
-from tests.attentions.maths.recurrences import token_by_token
+from attentions.maths.recurrences.channel_decay import channel_decayed_attention
+from tests.attentions.maths.recurrences.token_by_token import token_by_token
 
 
 def test_what_a_token_hardly_forgets_is_not_rounded_token_by_token():

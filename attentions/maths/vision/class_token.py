@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..base import Geometry
+from ...base import Geometry
 
 
 def grid_beside(mechanism: str, geometry: Geometry, *, class_token: bool) -> tuple[int, int]:

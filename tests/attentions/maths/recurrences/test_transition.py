@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from attentions.maths.chunks import CHUNK
-from attentions.maths.transition import Transition, run_token_by_token, run_transitions
+from attentions.maths.recurrences.chunks import CHUNK
+from attentions.maths.recurrences.transition import Transition, run_token_by_token, run_transitions
 
 B, H, D, E = 2, 3, 5, 4
 KINDS = [

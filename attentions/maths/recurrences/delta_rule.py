@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..precision import backward_without_autocast
+from ...precision import backward_without_autocast
 from .chunks import DELTA_CHUNK, in_chunks, power_of_two_chunk
 from .decay import chunk_by_chunk, chunk_decays
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .shared_heads import for_every_query_head
+from ..shared_heads import for_every_query_head
 
 
 def block_means(x: Tensor, size: int) -> Tensor:

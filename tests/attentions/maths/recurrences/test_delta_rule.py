@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attentions.maths.delta_rule import unit_length, unit_triangular_inverse
+from attentions.maths.recurrences.delta_rule import unit_length, unit_triangular_inverse
 
 
 def test_directions_of_short_vectors_have_bounded_gradients():

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..inputs import heads_first
-from ..precision import widen
+from ...inputs import heads_first
+from ...precision import widen
 
 ERASED = -1e4
 """A log decay that leaves nothing, in float64 as well. Minus infinity would not do: sums between

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..geometry import CallShape
+from ...geometry import CallShape
 
 
 @dataclass(frozen=True, kw_only=True)

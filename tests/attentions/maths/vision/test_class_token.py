@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry
-from attentions.maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
+from attentions.maths.vision.class_token import add_on_grid, grid_beside, reference_add_on_grid
 
 
 def geometry(seq_len, grid=(0, 0)):

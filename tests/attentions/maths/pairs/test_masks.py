@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Attention, attention_class, build_attention
-from attentions.maths.masks import allowed_pairs, hide_keys, near_pairs
+from attentions.maths.pairs.masks import allowed_pairs, hide_keys, near_pairs
 from tests.attentions.small import CLAIMS, geometry
 
 PADDED = [

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..base import Attention
-from ..capabilities import Gate
-from ..precision import widen
+from ...base import Attention
+from ...capabilities import Gate
+from ...precision import widen
+from ..shared_heads import SharedHeads
 from .delta_rule import unit_length
 from .gates import SelectiveDecay
-from .shared_heads import SharedHeads
 
 RANK = 16
 """Rank of the projection of a gate per channel, as in the GLA paper; that of steps is value_dim, as

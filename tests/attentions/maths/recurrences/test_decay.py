@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attentions.maths.decay import chunk_decays, states_before
+from attentions.maths.recurrences.decay import chunk_decays, states_before
 
 
 def test_what_erases_the_state_costs_later_tokens_no_digits():

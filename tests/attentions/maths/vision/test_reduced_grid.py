@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from attentions.maths.reduced_grid import ReducedGrid, reference_stretch, stretch
+from attentions.maths.vision.reduced_grid import ReducedGrid, reference_stretch, stretch
 
 
 def test_a_ratio_of_one_changes_nothing_and_learns_nothing():

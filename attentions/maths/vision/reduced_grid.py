@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..checks import whole
+from ...checks import whole
 from .grid import convolve_on_grid
 
 

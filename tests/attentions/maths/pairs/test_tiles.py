@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from attentions.maths.tiles import Tiling
+from attentions.maths.pairs.tiles import Tiling
 
 
 def tiles(tiling):

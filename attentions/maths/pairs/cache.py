@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..precision import is_autocast
-from .shared_heads import KeepsKeysAndValues, for_every_query_head
+from ...precision import is_autocast
+from ..shared_heads import KeepsKeysAndValues, for_every_query_head
 
 
 class KeyValueCache(NamedTuple):

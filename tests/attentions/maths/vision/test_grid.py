@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from attentions.maths.grid import (
+from attentions.maths.vision.grid import (
     convolve_on_grid,
     depthwise,
     image_of,

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from attentions.maths.channel_decay import channel_decayed_attention
-from attentions.maths.chunks import CHUNK
-from attentions.maths.decay import decayed_attention
-from attentions.maths.delta_rule import delta_rule
-from tests.attentions.maths.recurrences import token_by_token
+from attentions.maths.recurrences.channel_decay import channel_decayed_attention
+from attentions.maths.recurrences.chunks import CHUNK
+from attentions.maths.recurrences.decay import decayed_attention
+from attentions.maths.recurrences.delta_rule import delta_rule
+from tests.attentions.maths.recurrences.token_by_token import token_by_token
 
 
 def with_betas(q, k, v, beta, log_decay, state):

@@ -1,0 +1,1 @@
+"""Pairs of tokens: masks, tiles, blocks, documents, caches of keys and values."""

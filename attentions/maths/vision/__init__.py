@@ -1,0 +1,1 @@
+"""Grids of image patches and class tokens."""
