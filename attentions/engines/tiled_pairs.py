@@ -85,7 +85,7 @@ def tiled_pairs(
 
 
 def are_transformed(tensors: Sequence[Tensor | None], masks: Sequence[Tensor | None] = ()) -> bool:
-    """Whether a transform follows some of them; a mask that was made under one is not such a case."""
+    """Whether a transform follows some of them; a mask made under one is not such a case."""
     return not torch.compiler.is_compiling() and (
         any(x is not None and is_transformed(x) for x in tensors)
         or any(x is not None and is_followed(x) for x in masks)
