@@ -239,8 +239,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     @property
     def _decays(self) -> bool:
         """True if scores decay: by a gate that these hyperparameters keep, or by another rule."""
-        claimed = self.capabilities.gates.values()
-        if any(gate.is_log_decay for gate in claimed):
+        if any(gate.is_log_decay for gate in self.capabilities.gates.values()):
             return any(gate.is_log_decay for gate in self.gates.values())
         return type(self).log_decay is not PairCore.log_decay
 
@@ -274,10 +273,10 @@ class PairCore(TakesGates, KeepsKeysAndValues):
             )
         room = min(g.seq_len, self.window or g.seq_len)
         heads = (batch_size, num_kv_heads or g.num_kv_heads, room)
-        widths = (g.head_dim, g.value_dim)
-        k, v = (torch.zeros(*heads, width, dtype=dtype, device=device) for width in widths)
-        sizes = (batch_size, g.num_heads, room)
-        sums = torch.zeros(sizes, dtype=torch.double, device=device) if self._decays else None
+        sizes = ((*heads, width) for width in (g.head_dim, g.value_dim))
+        k, v = (torch.zeros(size, dtype=dtype, device=device) for size in sizes)
+        own = (batch_size, g.num_heads, room)
+        sums = torch.zeros(own, dtype=torch.double, device=device) if self._decays else None
         gate = None
         if self.kept_gate is not None:
             shape = self.gate_shape(self.kept_gate, batch_size, room)
@@ -336,7 +335,8 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     def _last_sum(self, state: PairState) -> Tensor | None:
         if state.sums is None or state.length == 0:
             return None
-        return state.sums[:, :, (state.length - 1) % state.sums.shape[2], None]
+        end = state.length if self.window is None else (state.length - 1) % state.sums.shape[2] + 1
+        return state.sums[:, :, end - 1 : end]
 
     def _remember(
         self, new: dict[str, Tensor], state: PairState, *, copied: bool

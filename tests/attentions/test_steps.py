@@ -142,3 +142,29 @@ def test_a_child_may_hand_a_part_of_its_state_to_its_parent():
     assert count == 1
     with refused("linear_unnormalised: state is of type KernelState; a tuple is needed"):
         core.step(*TOKENS, inner)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in RECURRENT if name != "log_linear"])
+def test_a_graph_of_decoding_serves_a_cache_of_any_length(name):
+    """One for the first token and at most two more: a compiler takes the first length as fixed.
+
+    log_linear reads blocks by the bits of a token's place, so that each place is a graph.
+    """
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    core = build(name, seq_len=16, head_dim=8).eval()
+    torch.compiler.reset()
+    step = torch.compile(core.step, backend=keep, fullgraph=True)
+    state, eager = empty(core), empty(core)
+    with torch.no_grad():
+        for q, k, v in zip(*(x.split(1, 2) for x in torch.randn(3, B, H, 12, 8)), strict=True):
+            out, state = step(q, k, v, state)
+            expected, eager = core.step(q, k, v, eager)
+            torch.testing.assert_close(out, expected)
+    torch.compiler.reset()
+    assert len(graphs) <= 3
