@@ -134,7 +134,7 @@ class RecurrentCache(Cache):
             "place for their states; use the model's own cache, or use_cache=False."
         )
 
-    update_conv_state = update_recurrent_state = get_conv_state
+    update_conv_state = get_recurrent_state = update_recurrent_state = get_conv_state
 
 
 def layer_of(key: Tensor) -> RecurrentLayer | None:

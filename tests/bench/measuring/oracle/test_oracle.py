@@ -101,17 +101,14 @@ def test_a_gated_mechanism_without_a_slow_form_is_its_own_oracle(monkeypatch, nu
 def test_with_gates_none_is_softmax_and_none_is_asked_by_rows(monkeypatch):
     assert can_ask_by_rows(core("softmax"))
     monkeypatch.setattr(
-        attentions.attention_class("gated_deltanet"),
+        attentions.attention_class("fox"),
         "capabilities",
         attentions.Capabilities(
-            causal=True,
-            cross=True,
-            exact=True,
-            gates={"beta": attentions.Gate(), "log_decay": attentions.Gate(high=0)},
+            causal=True, cross=True, exact=True, gates={"log_decay": attentions.Gate(high=0)}
         ),
     )
-    module = core("gated_deltanet")
-    gates = {"beta": torch.rand(2, 6, LENGTH).double()}
+    module = core("fox")
+    gates = {"log_decay": -torch.rand(2, 6, LENGTH).double()}
     assert slow_form(module, qkv(), None, gates)[0] == REFERENCE
     assert not can_ask_by_rows(module)
 
