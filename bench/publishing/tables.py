@@ -243,11 +243,20 @@ def mode_words(mode: str) -> str:
     return mode.replace("forward_backward", "forward + backward").replace("_", " ")
 
 
+def machine_number(place: Setting | TaskScores, board: Leaderboard) -> list[str]:
+    """Its machine's number on the board; empty if all records are of one machine."""
+    several = len(board.machines) > 1
+    return [f"machine {board.machines.index(place.machine) + 1}"] if several else []
+
+
 def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
-    """Device and threads; machine, method and training version where the board has several."""
+    """Device and threads; machine, method and training version where the board has several.
+
+    A table of scores names no machine, since it may have records of several.
+    """
     parts = [place.device, quantity(place.num_threads, "thread")]
-    if len(board.machines) > 1:
-        parts.insert(0, f"machine {board.machines.index(place.machine) + 1}")
+    if isinstance(place, Setting):
+        parts[:0] = machine_number(place, board)
     settings: list[Setting | TaskScores] = [r.setting for r in board.rankings]
     methods = {one.method_version for one in [*settings, *board.tasks]}
     if len(methods) > 1:

@@ -30,7 +30,7 @@ from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.metrics.roofline import roof
 from bench.publishing.overall import Overall, OverallRow, overall
 from bench.publishing.scores import TaskScores
-from bench.publishing.tables import place_words, setting_words
+from bench.publishing.tables import machine_number, place_words, setting_words
 
 Json = dict[str, Any]
 
@@ -188,8 +188,9 @@ def _overall_group(several: Overall, board: Leaderboard) -> Json:
     group = _task_group(several.tasks[0], board)
     labels = [task.label for task in several.averaged]
     group["axes"] |= {"task": f"mean of {len(labels)} tasks", "settings": ""}
-    place = place_words(several.tasks[0], board)
-    group["words"] = f"mean of {', '.join(labels)} · {place} · {several.tasks[0].dtype}"
+    first = several.tasks[0]
+    place = [*machine_number(first, board), place_words(first, board), first.dtype]
+    group["words"] = " · ".join([f"mean of {', '.join(labels)}", *place])
     return group | {"ties": [], "headline": ""}
 
 
