@@ -39,9 +39,9 @@ def min_bytes_moved(record: Record) -> int | None:
 
     Each pass counts by itself, so forward_backward reads its inputs twice. Gates and parameters
     count as inputs, and their gradients as outputs; so does what an optimiser reads and writes. A
-    state is written once by a prefill and read once by a decode; what a decode writes back is not
-    counted, because a cache of keys only grows by a token. Padding need not be moved. All tensors
-    are in the cell's dtype, except the state.
+    state is written once by a prefill and read once by a decode, which reads the gates of its one
+    token; what it writes back is not counted, because a cache of keys only grows by a token.
+    Padding need not be moved. All tensors are in the cell's dtype, except the state.
     """
     if not isinstance(record.result, Speed) or record.cell.is_model:
         return None  # a model's minimal traffic is unknown: its layers could share a cache
@@ -68,7 +68,9 @@ def least_bytes(
         if work.mode != "decode":
             kept = sum(keys * rows for (_, keys), rows in work.row_lens.items())
         inputs += 2 * kept * (work.num_kv_heads or work.num_heads) * work.head_dim
-    sizes = (inputs + num_gate_values, output, num_parameters)
+    # Gates are counted for every token of the prompt; a call reads those of its own tokens.
+    gates = num_gate_values * work.num_tokens // (work.batch_size * work.seq_len)
+    sizes = (inputs + gates, output, num_parameters)
     elements = sum(
         size * times
         for times_each in _PASSES[work.mode]

@@ -22,7 +22,7 @@ def record(*ceilings, flops=100, latency=1.0, observed=None, **cell):
 
 
 LAYER = {"scope": "layer", "observed": {"num_parameters": 1000}}
-GATE = {"observed": {"num_gate_values": 900}}
+GATE = {"observed": {"num_gate_values": 1024}}  # two for each of 2 x 256 tokens
 STATE = {"observed": {"state_bytes": 5000}}
 MOVED = {
     "forward: three tensors read, one written": ({}, 4 * TENSOR * 4),
@@ -34,8 +34,10 @@ MOVED = {
     "fewer keys": ({"key_len": 64}, 2 * (TENSOR + TENSOR // 4) * 4),  # of 256 tokens
     "padding need not be read": ({"padding": 0.75}, 2 * (TENSOR + TENSOR // 4) * 4),
     "causal padding": ({"padding": 0.75, "causal": True}, 4 * TENSOR // 4 * 4),
-    "gates are read as the inputs are": (GATE, (4 * TENSOR + 900) * 4),
-    "gates backward": (GATE | {"mode": "backward"}, (7 * TENSOR + 1800) * 4),
+    "gates are read as the inputs are": (GATE, (4 * TENSOR + 1024) * 4),
+    "gates backward": (GATE | {"mode": "backward"}, (7 * TENSOR + 2048) * 4),
+    "a step's gates": (GATE | {"mode": "decode"}, (4 * TENSOR + 1024) // 256 * 4),
+    "gates of padding": (GATE | {"padding": 0.75, "causal": True}, (4 * TENSOR + 1024) // 4 * 4),
     "a layer: one input and its parameters": (LAYER, (2 * TENSOR + 1000) * 4),
     "a layer backward": (LAYER | {"mode": "backward"}, (3 * TENSOR + 2000) * 4),
     "a layer's step of training": (LAYER | {"mode": "train_step"}, (5 * TENSOR + 10_000) * 4),
