@@ -26,7 +26,10 @@ def test_an_entry_writes_every_setting_of_its_task():
 
 
 def test_an_entry_named_like_its_task_writes_the_defaults_or_what_replaced_them():
-    replaced = {("word_problem", "scored"): ("all", "last_quarter")}
+    replaced = {
+        ("word_problem", "scored"): ("all", "last_quarter"),
+        ("bytes", "head_norm"): (False, True),
+    }
     for entry in sorted(set(ENTRIES) & set(task_names())):
         settings = read(entry)[entry]
         assert settings.pop("task") == entry
