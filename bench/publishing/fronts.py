@@ -53,8 +53,8 @@ class Front:
 def fronts(board: Leaderboard) -> tuple[Front, ...]:
     """Fronts of tasks against costs that at least two of their ranked rows have.
 
-    A task without ranks, such as one with a single seed, has none. Scores are combined only with
-    costs of the same machine and device.
+    A task without ranks, such as one with a single seed, has none. Scores are combined with costs
+    of the same device: see `cost_ranking`.
     """
     found = (_front(task, metric, board) for task in board.tasks for metric in COSTS)
     return tuple(front for front in found if front is not None)
@@ -90,9 +90,10 @@ def cost_ranking(
 ) -> Ranking | None:
     """The ranking whose costs a task's scores are shown against; None without a row of `entries`.
 
-    Rankings must be of the same machine and device, and causal as the task is. The one with most
-    of the entries is chosen; of several, one in the same dtype, without optional axes, of mode
-    ``forward``, and of the longest length, in this order.
+    Rankings must be of the same device, and causal as the task is. One of the machine that trained
+    is chosen, if there is any, as costs of two machines may differ; then the one with most of the
+    entries, in the same dtype, without optional axes, of mode ``forward``, and of the longest
+    length, in this order.
     """
     wanted = set(entries)
 
@@ -108,14 +109,16 @@ def cost_ranking(
             not ranking.setting.extras,
             shape.mode == "forward",
         )
-        return (len(known(ranking)), *is_alike, ranking.size)
+        count = len(known(ranking))
+        is_here = count > 0 and ranking.setting.machine == task.machine
+        return (is_here, count, *is_alike, ranking.size)
 
     same_place = [
         ranking
         for ranking in board.rankings
         if isinstance(shape := ranking.setting.workload, KernelWorkload)
         and shape.causal == task.causal
-        and (ranking.setting.machine, ranking.setting.device) == (task.machine, task.device)
+        and ranking.setting.device == task.device
     ]
     best = max(same_place, key=fitness, default=None)
     return best if best is not None and known(best) else None

@@ -226,8 +226,11 @@ class TaskScores:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Conditions, by name, that scores of two tasks must share to be compared."""
-        names = ("machine", "method_version", "training_version", "device", "num_threads", "dtype")
+        """Conditions, by name, that scores of two tasks must share to be compared.
+
+        The machine is not among them: a score is not a timing.
+        """
+        names = ("method_version", "training_version", "device", "num_threads", "dtype")
         return {name: getattr(self, name) for name in names}
 
 

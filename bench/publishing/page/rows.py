@@ -248,7 +248,8 @@ def _ranking_group(
     ranking: Ranking, board: Leaderboard, by_place: Mapping[tuple[Setting, int], Ranking]
 ) -> Json:
     setting = ranking.setting
-    axes = _axes(setting.axes, board) | {"length": ranking.size}
+    machine = board.machines.index(setting.machine)
+    axes = setting.axes | {"machine": machine, "length": ranking.size}
     axes.pop("compile", None)  # the row says it: eager and compiled rows share a ranking
     return {
         "kind": "model" if setting.is_model else "speed",
@@ -280,12 +281,8 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
         "ties": ties(task.ranks),
         "wins": wins(task.ranks),
         "ahead": ahead(task.ranks),
-        "axes": _axes(axes, board),
+        "axes": axes,
     }
-
-
-def _axes(axes: Json, board: Leaderboard) -> Json:
-    return axes | {"machine": board.machines.index(axes["machine"])}
 
 
 MAX_RANKED = 40

@@ -42,13 +42,16 @@ def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
     assert found(timed(4096, causal=True) + learned(False)) == {}
 
 
-def test_costs_of_another_machine_or_device_meet_no_scores():
+def test_costs_are_of_the_scores_device_and_of_the_machine_that_trained_if_it_has_any():
+    task = made.task_records(ENTRIES)
+    assert found(timed(4096, device="cuda:0") + task) == {}
     other = made.ENVIRONMENT | {"processor": "Other"}
-    for elsewhere in (
-        timed(4096, device="cuda:0"),
-        [replace(record, environment=other) for record in timed(4096)],
-    ):
-        assert found(elsewhere + made.task_records(ENTRIES)) == {}
+    elsewhere = [replace(record, environment=other) for record in timed(4096)]
+    ranking = found(elsewhere + task)["latency_s"].ranking
+    assert ranking is not None and "Other" in ranking.setting.machine
+    two_here = [r for r in timed(256) if r.cell.entry in ENTRIES[:2]]
+    ranking = found(two_here + elsewhere + task)["latency_s"].ranking
+    assert ranking is not None and "Other" not in ranking.setting.machine
 
 
 def test_costs_are_of_a_forward_pass_in_the_dtype_of_the_task_with_as_many_rows_as_can_be():

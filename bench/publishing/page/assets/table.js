@@ -18,7 +18,7 @@ function tiesOf(row) {
 /** The row of the chosen task that has the name of a timed row, measured on the same device. */
 function scoreRow(row) {
   const group = GROUPS[ROWS.number("group", row)];
-  const place = `${group.axes.machine} ${group.axes.device} ${ROWS.word("name", row)}`;
+  const place = `${group.axes.device} ${ROWS.word("name", row)}`;
   return scoresByPlace().get(place) ?? null;
 }
 
@@ -32,7 +32,7 @@ function scoresByPlace() {
   const seen = new Set();
   GROUPS.forEach((group, g) => {
     if (group.kind !== "task" || group.axes.task !== state.scoreTask) return;
-    const place = `${group.axes.machine} ${group.axes.device}`;
+    const place = group.axes.device;
     if (seen.has(place)) return; // other settings of the task; charts draw the first as well
     seen.add(place);
     for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) scores.set(`${place} ${ROWS.word("name", row)}`, row);
