@@ -197,7 +197,7 @@ def _where(ranking: Ranking, board: Leaderboard) -> str:
     """Size and place, e.g. ``At 4,096 tokens on this CPU``."""
     setting = ranking.setting
     place = setting.device if ":" in setting.device else "this CPU"
-    if len(board.machines) > 1:
+    if len(board.timed_on) > 1:
         place = f"{setting.device} of machine {board.machines.index(setting.machine) + 1}"
     return f"At {ranking.size:,} {'pixels' if setting.is_model else 'tokens'} on {place}"
 

@@ -141,7 +141,7 @@ class Leaderboard:
     """Everything that a page of results shows. Compared by identity, so that it can be a cache key.
 
     Attributes:
-        machines: descriptions of the machines; the page numbers them if there are several.
+        machines: descriptions of the machines; a page numbers them if several took timings.
         holes: records of the cells that are not ok, with their reasons.
         num_cells: cells with a record, holes included.
         started_at: start of the first and of the last record; UTC, ISO 8601, or empty.
@@ -157,6 +157,11 @@ class Leaderboard:
     started_at: tuple[str, str]
     commits: tuple[str, ...] = ()
     num_processes: tuple[int, ...] = ()
+
+    @property
+    def timed_on(self) -> frozenset[str]:
+        """The machines that took timings."""
+        return frozenset(ranking.setting.machine for ranking in self.rankings)
 
     @property
     def rows(self) -> list[Standing | Score]:

@@ -45,7 +45,7 @@ class Overall:
 
 
 def overall(board: Leaderboard) -> tuple[Overall, ...]:
-    """Means over tasks; never across machines, training versions, devices, threads or dtypes.
+    """Means over tasks; never across training versions, devices, threads or dtypes.
 
     Only shares of right answers are averaged: spans and bits per byte are in other units.
     """

@@ -109,10 +109,15 @@ def holes_table(board: Leaderboard) -> Table:
 
 
 def machine_words(board: Leaderboard) -> tuple[str, ...]:
-    """The machines, numbered if there are several."""
-    if len(board.machines) == 1:
+    """The machines, numbered if timings are of several; else which took timings, which scores."""
+    if len(board.machines) == 1 or not board.timed_on:
         return board.machines
-    return tuple(f"machine {i}: {words}" for i, words in enumerate(board.machines, start=1))
+    if len(board.timed_on) > 1:
+        return tuple(f"machine {i}: {words}" for i, words in enumerate(board.machines, start=1))
+    return tuple(
+        f"{words} ({'timings' if words in board.timed_on else 'scores'})"
+        for words in board.machines
+    )
 
 
 def summary_words(board: Leaderboard) -> str:
@@ -243,10 +248,10 @@ def mode_words(mode: str) -> str:
     return mode.replace("forward_backward", "forward + backward").replace("_", " ")
 
 
-def machine_number(place: Setting | TaskScores, board: Leaderboard) -> list[str]:
-    """Its machine's number on the board; empty if all records are of one machine."""
-    several = len(board.machines) > 1
-    return [f"machine {board.machines.index(place.machine) + 1}"] if several else []
+def machine_number(setting: Setting, board: Leaderboard) -> list[str]:
+    """Its machine's number on the board; empty if all timings are of one machine."""
+    several = len(board.timed_on) > 1
+    return [f"machine {board.machines.index(setting.machine) + 1}"] if several else []
 
 
 def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:

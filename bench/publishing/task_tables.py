@@ -22,7 +22,6 @@ from bench.publishing.span_tables import neighbours, span_notes, span_per_kib
 from bench.publishing.tables import (
     Section,
     leading_rows,
-    machine_number,
     place_words,
     status_words,
     varied_settings,
@@ -100,9 +99,8 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
     )
     means = (table,) if one.rows else ()
     over = f"Over {quantity(len(one.tasks), 'task')}"
-    place = [*machine_number(first, board), place_words(first, board), first.dtype]
     return Section(
-        title=" · ".join([over, *place]),
+        title=" · ".join([over, place_words(first, board), first.dtype]),
         tables=(*means, *_solved_tables(one.tasks)),
         notes=tuple(notes) if means else (),
     )

@@ -30,7 +30,7 @@ from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.metrics.roofline import roof
 from bench.publishing.overall import Overall, OverallRow, overall
 from bench.publishing.scores import TaskScores
-from bench.publishing.tables import machine_number, place_words, setting_words
+from bench.publishing.tables import place_words, setting_words
 
 Json = dict[str, Any]
 
@@ -189,7 +189,7 @@ def _overall_group(several: Overall, board: Leaderboard) -> Json:
     labels = [task.label for task in several.averaged]
     group["axes"] |= {"task": f"mean of {len(labels)} tasks", "settings": ""}
     first = several.tasks[0]
-    place = [*machine_number(first, board), place_words(first, board), first.dtype]
+    place = [place_words(first, board), first.dtype]
     group["words"] = " · ".join([f"mean of {', '.join(labels)}", *place])
     return group | {"ties": [], "headline": ""}
 

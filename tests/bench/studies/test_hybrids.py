@@ -67,7 +67,6 @@ def test_tasks_of_other_settings_are_apart_and_what_was_not_trained_alone_has_no
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        {"environment": made.ENVIRONMENT | {"processor": "Other"}},
         {"training_version": 9},
         {"dtype": "bfloat16"},
         {"device": "cuda:0"},
