@@ -44,6 +44,8 @@ def test_sentences_of_the_pages_hold_the_same_numbers():
     text = " ".join(PAGE.read_text().split())
     one = stored()
     assert f"in {one.happened} of {one.draws} cases, {one.percent:.0f} %" in text
+    findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    assert f"the median of five other processes in {one.percent:.0f} % of cases" in findings
     means = [
         share
         for (of, truth, _, column), share in shown().items()
